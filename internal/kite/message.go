@@ -1,0 +1,122 @@
+package kite
+
+import (
+	"encoding/hex"
+	"fmt"
+	"regexp"
+	"time"
+)
+
+// Limits of the wire contract.
+const (
+	// MaxDeliverLimit is the most delivery attempts that a message may ask for; 0 or more than this means this.
+	MaxDeliverLimit = 100
+	// MaxLifetime is the longest a message may live before it expires.
+	MaxLifetime = 7 * 24 * time.Hour
+	// MaxPayload is the largest payload of one frame, bytes.
+	MaxPayload = 2 << 20
+	// MaxName is the longest topic, group or message type, bytes.
+	MaxName = 255
+)
+
+// MessageID is a message's identity: 32 hexadecimal digits on the wire, compared without regard to their case.
+type MessageID [16]byte
+
+// ParseMessageID reads exactly 32 hexadecimal digits of either case.
+func ParseMessageID[T string | []byte](text T) (MessageID, bool) {
+	var id MessageID
+	if len(text) != 2*len(id) {
+		return id, false
+	}
+	for i := range id {
+		high, low := hexDigit(text[2*i]), hexDigit(text[2*i+1])
+		if high > 15 || low > 15 {
+			return MessageID{}, false
+		}
+		id[i] = high<<4 | low
+	}
+	return id, true
+}
+
+// String returns 32 lower-case hexadecimal digits.
+func (id MessageID) String() string { return hex.EncodeToString(id[:]) }
+
+func hexDigit(c byte) byte {
+	switch {
+	case c >= '0' && c <= '9':
+		return c - '0'
+	case c >= 'a' && c <= 'f':
+		return c - 'a' + 10
+	case c >= 'A' && c <= 'F':
+		return c - 'A' + 10
+	}
+	return 0xff
+}
+
+// Seq is a committed message's place in its topic: dense, from 1, given when it commits. 0 means none.
+type Seq uint64
+
+var topicName = regexp.MustCompile(`^[A-Za-z0-9_.-]+$`)
+
+// CheckTopic returns an error that names the topic and what is allowed, or nil.
+func CheckTopic(topic string) error {
+	switch {
+	case len(topic) > MaxName:
+		return Errorf(Invalid, "topic %.32q...: %d bytes, at most %d are allowed", topic, len(topic), MaxName)
+	case topic == "." || topic == ".." || !topicName.MatchString(topic):
+		return Errorf(Invalid, "topic %q: use letters, digits, '_', '.' and '-' only", topic)
+	}
+	return nil
+}
+
+// CheckGroup returns an error that names the group and what is allowed, or nil. Groups are parts of znode paths.
+func CheckGroup(group string) error {
+	if group == "" || len(group) > MaxName {
+		return Errorf(Invalid, "group %.32q: 1 to %d bytes are allowed", group, MaxName)
+	}
+	for _, r := range group {
+		if r == '/' || r < ' ' || r == 0x7f {
+			return Errorf(Invalid, "group %q: '/' and control characters are not allowed", group)
+		}
+	}
+	return nil
+}
+
+// UnixMs returns t in the unit of journal and domain timestamps: Unix milliseconds.
+func UnixMs(t time.Time) int64 { return t.UnixMilli() }
+
+// Class names what an acknowledgement says about durability.
+type Class string
+
+// The durability classes.
+const (
+	ClassSynced  Class = "synced"  // on disk: fdatasync returned
+	ClassWritten Class = "written" // in the page cache of the operating system
+	ClassMem     Class = "mem"     // in the broker's memory
+	ClassMySQL   Class = "mysql"   // committed by the configured database
+)
+
+// Outcome is how a transaction stands.
+type Outcome uint8
+
+// The outcomes. The first decision wins; Unknown never decides.
+const (
+	OutcomeUnknown Outcome = iota
+	OutcomeCommitted
+	OutcomeRolledBack
+	OutcomeParked
+)
+
+func (o Outcome) String() string {
+	switch o {
+	case OutcomeUnknown:
+		return "unknown"
+	case OutcomeCommitted:
+		return "committed"
+	case OutcomeRolledBack:
+		return "rolled back"
+	case OutcomeParked:
+		return "parked"
+	}
+	return fmt.Sprintf("outcome %d", uint8(o))
+}

@@ -1,0 +1,68 @@
+package kite
+
+import "fmt"
+
+// Kind says what a journal record states. Values are written to disk: append only.
+type Kind uint8
+
+// The record kinds.
+const (
+	// KindMessage is a committed message: Topic, Seq, ID, Type, Group (the publisher's), Body.
+	KindMessage Kind = 1
+	// KindPrepared is an undecided message: as KindMessage, without Seq. In a checkpoint it has
+	// no Body and Ref says where the message lies.
+	KindPrepared Kind = 2
+	// KindCommit gives the prepared message at Ref its Seq: Topic, Seq, ID, Ref.
+	KindCommit Kind = 3
+	// KindRollback ends the prepared message ID: Topic, ID, Ref.
+	KindRollback Kind = 4
+	// KindPark sets the prepared message ID aside until somebody decides: Topic, ID, Ref, Body = the reason.
+	KindPark Kind = 5
+	// KindProgress says what a consumer group has settled or must be sent again: Topic, Group, Body
+	// = encoded Progress.
+	KindProgress Kind = 6
+	// KindDead is a dead letter and settles its message: Topic, Group (the consumer's), Seq = place in
+	// the dead letters of (Topic, Group), ID, Type, Body = encoded DeadLetter.
+	KindDead Kind = 7
+	// KindHead is a topic's newest Seq. Only in checkpoints.
+	KindHead Kind = 8
+	// KindSeen is an id in the dedupe window: ID, TimeMs, Limit = its Outcome. Only in checkpoints.
+	KindSeen Kind = 9
+	// KindFlow is where the consumer group begins: Topic, Group, Seq = the first it may see.
+	KindFlow Kind = 10
+)
+
+func (k Kind) String() string {
+	names := [...]string{"", "message", "prepared", "commit", "rollback", "park", "progress", "dead", "head", "seen", "flow"}
+	if int(k) < len(names) && k > 0 {
+		return names[k]
+	}
+	return fmt.Sprintf("kind %d", uint8(k))
+}
+
+// Position is where a record lies in the journal that made it: opaque to everybody else, growing
+// with time, 0 = nowhere.
+type Position uint64
+
+// Record is one fact of the journal. It carries every time and decision that applying it needs,
+// so applying reads no clock.
+//
+// A record read from a journal is a view: Type, Group and Body are valid only while the visitor runs.
+type Record struct {
+	Kind      Kind
+	Command   uint8 // messages: the wire command that carries Body (0x11 or 0x12)
+	Limit     uint8 // messages: delivery attempts, 1 to MaxDeliverLimit
+	ID        MessageID
+	Seq       Seq
+	TimeMs    int64 // when the lane accepted it, Unix ms
+	ExpiresMs int64 // messages: not delivered from here on, Unix ms
+	Ref       Position
+	Position  Position // set by the journal on Append and on reading
+	Topic     string
+	Type      []byte // messageType
+	Group     []byte
+	Body      []byte // messages: the payload as it is delivered (header.commit is true)
+}
+
+// Expired tells whether a message may no longer be delivered at nowMs.
+func (r *Record) Expired(nowMs int64) bool { return r.ExpiresMs > 0 && nowMs >= r.ExpiresMs }

@@ -1,0 +1,115 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/kiteq/kiteq/internal/kite"
+)
+
+// Journal keeps records in the order of Append and finds messages by topic and Seq.
+//
+// The lane is its only writer: Replay, Append, Sync, Checkpoint, Trim and Close are called by one
+// goroutine at a time. Read, Load and Bounds may run beside them in any number.
+//
+// A failed write or sync poisons the journal: that call and every later Append, Sync and Checkpoint
+// return an error of code kite.Unavailable, and nothing is tried again. ErrFull is the exception:
+// nothing of the batch was kept, and the journal goes on.
+type Journal interface {
+	// Replay hands apply the records that rebuild the lane's state: those of the newest checkpoint,
+	// then every later one in journal order. It is called once, before the first Append. The record
+	// is a view, valid during the call. An error of apply ends it and is returned.
+	Replay(apply func(*kite.Record) error) error
+
+	// Append writes the batch as one entry: after a crash all of it is found or none. It sets the
+	// Position of each record and keeps no reference to what they point to. Records with a Seq of
+	// kinds message, commit and dead come in dense order for their stream (Stream), and Read finds
+	// them when Append has returned. The Ref of a commit is the Position of a prepared record of an
+	// earlier batch.
+	Append(batch []*kite.Record) error
+
+	// Sync makes everything appended so far as durable as Class says.
+	Sync() error
+
+	// Read visits the stream's records in order, the first with from <= Seq, until visit returns
+	// false or the newest is passed. A committed transaction is visited as KindMessage with the
+	// bytes, id and expiry of its prepared record and the Seq and TimeMs of its commit. Records that
+	// Trim removed are passed over. The record is a view, valid during visit.
+	Read(stream string, from kite.Seq, visit func(*kite.Record) bool) error
+
+	// Load visits the one record at pos. The record is a view, valid during visit.
+	Load(pos kite.Position, visit func(*kite.Record)) error
+
+	// Bounds returns the first Seq that Read can still find and the one that comes after the newest.
+	// They are equal for a stream without records.
+	Bounds(stream string) (first, next kite.Seq)
+
+	// Checkpoint durably replaces what Replay begins with by the records that state yields, which
+	// stand for everything appended before. Positions in their Ref stay valid.
+	Checkpoint(state func(yield func(*kite.Record) bool)) error
+
+	// Trim removes what nobody needs: a unit of storage goes when it is complete, older than
+	// BeforeMs and covered by the newest checkpoint, and holds no record that Needs names.
+	Trim(needs Needs) (Trimmed, error)
+
+	// Class names the durability that Sync gives.
+	Class() kite.Class
+
+	// Err returns why the journal is poisoned, or nil.
+	Err() error
+
+	// Close syncs and releases the journal. Readers must have returned. A second Close is harmless.
+	Close() error
+}
+
+// Needs is what Trim must keep.
+type Needs struct {
+	// Floors gives for each stream the lowest Seq that somebody may still read. A stream that is
+	// not named needs nothing.
+	Floors map[string]kite.Seq
+	// Open are the positions of undecided prepared records.
+	Open []kite.Position
+	// BeforeMs is the time before which a unit's newest record must lie, Unix ms.
+	BeforeMs int64
+}
+
+// Trimmed is what Trim removed.
+type Trimmed struct {
+	Units int
+	Bytes int64
+}
+
+// ErrFull says that a bounded journal has no room; the batch was not kept.
+var ErrFull = &kite.Error{Code: kite.Busy, Err: errors.New("the store is full")}
+
+// ErrLocked says that another process has the journal open.
+var ErrLocked = errors.New("the store is in use by another process")
+
+// CorruptionError says where bytes are not what was written. Nothing was changed.
+type CorruptionError struct {
+	File   string
+	Offset int64
+	Err    error
+}
+
+func (e *CorruptionError) Error() string {
+	return fmt.Sprintf("%s is damaged at offset %d: %v", e.File, e.Offset, e.Err)
+}
+
+// Unwrap returns the cause.
+func (e *CorruptionError) Unwrap() error { return e.Err }
+
+// Stream names the dense sequence that a record belongs to: its topic, or the dead letters of a group.
+// It is empty for records without a place of their own.
+func Stream(r *kite.Record) string {
+	switch r.Kind {
+	case kite.KindMessage, kite.KindCommit:
+		return r.Topic
+	case kite.KindDead:
+		return DeadStream(r.Topic, string(r.Group))
+	}
+	return ""
+}
+
+// DeadStream names the dead letters of a group on a topic. '/' keeps it apart from topics.
+func DeadStream(topic, group string) string { return topic + "/" + group }
