@@ -26,14 +26,12 @@ const (
 	KindDead Kind = 7
 	// KindHead is a topic's newest Seq. Only in checkpoints.
 	KindHead Kind = 8
-	// KindSeen is an id in the dedupe window: ID, TimeMs, Limit = its Outcome. Only in checkpoints.
+	// KindSeen is a piece of the dedupe window: Body = packed ids, times and outcomes. Only in checkpoints.
 	KindSeen Kind = 9
-	// KindFlow is where the consumer group begins: Topic, Group, Seq = the first it may see.
-	KindFlow Kind = 10
 )
 
 func (k Kind) String() string {
-	names := [...]string{"", "message", "prepared", "commit", "rollback", "park", "progress", "dead", "head", "seen", "flow"}
+	names := [...]string{"", "message", "prepared", "commit", "rollback", "park", "progress", "dead", "head", "seen"}
 	if int(k) < len(names) && k > 0 {
 		return names[k]
 	}

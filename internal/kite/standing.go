@@ -1,0 +1,221 @@
+package kite
+
+import (
+	"encoding/binary"
+	"errors"
+	"slices"
+)
+
+// Range is the Seqs from From up to and not including To.
+type Range struct{ From, To Seq }
+
+// Settled is the set of a group's settled Seqs on a topic: everything below a floor and some ranges
+// above it. The zero value has floor 1: nothing is settled. Its memory grows with the holes, which
+// a flow's window bounds, never with the messages.
+type Settled struct {
+	floor  Seq
+	ranges []Range // ascending, apart by at least one Seq from each other and from floor
+}
+
+// Floor returns the lowest Seq that is not settled.
+func (s *Settled) Floor() Seq { return max(s.floor, 1) }
+
+// Ranges returns the settled ranges above the floor, ascending. The caller must not change them.
+func (s *Settled) Ranges() []Range { return s.ranges }
+
+// Contains tells whether seq is settled.
+func (s *Settled) Contains(seq Seq) bool {
+	if seq < s.Floor() {
+		return true
+	}
+	i := s.search(seq)
+	return i < len(s.ranges) && s.ranges[i].From <= seq
+}
+
+// Raise settles everything below floor.
+func (s *Settled) Raise(floor Seq) { s.Settle(Range{s.Floor(), floor}) }
+
+// Settle adds the range.
+func (s *Settled) Settle(r Range) {
+	floor := s.Floor()
+	r.From = max(r.From, floor)
+	if r.From >= r.To {
+		return
+	}
+	if r.From == floor && (len(s.ranges) == 0 || r.To < s.ranges[0].From) { // in order: the usual case
+		s.floor = r.To
+		return
+	}
+	// first is the first range that touches r, last the one after the last that does.
+	first, _ := slices.BinarySearchFunc(s.ranges, r.From, func(e Range, from Seq) int { return cmpSeq(e.To, from) })
+	last := first
+	for last < len(s.ranges) && s.ranges[last].From <= r.To {
+		r.From, r.To = min(r.From, s.ranges[last].From), max(r.To, s.ranges[last].To)
+		last++
+	}
+	if r.From <= floor {
+		s.floor = r.To
+		s.ranges = slices.Delete(s.ranges, first, last)
+		return
+	}
+	s.ranges = slices.Replace(s.ranges, first, last, r)
+}
+
+// search returns the first range that ends after seq.
+func (s *Settled) search(seq Seq) int {
+	i, _ := slices.BinarySearchFunc(s.ranges, seq+1, func(e Range, to Seq) int { return cmpSeq(e.To, to) })
+	return i
+}
+
+func cmpSeq(a, b Seq) int {
+	switch {
+	case a < b:
+		return -1
+	case a > b:
+		return 1
+	}
+	return 0
+}
+
+// Retry is a message that a group must be sent again.
+type Retry struct {
+	Seq      Seq
+	Attempts uint8 // made so far
+	DueMs    int64 // not before, Unix ms
+}
+
+// Progress is what changed for a group on a topic since its last progress record. Applying it twice
+// changes nothing.
+type Progress struct {
+	Floor   Seq // everything below is settled
+	Settled []Range
+	Retries []Retry
+}
+
+// ErrProgress says that the body of a progress record is not one.
+var ErrProgress = errors.New("malformed progress")
+
+// AppendProgress appends the encoded progress: uvarints floor, n, n x (from, length), m, m x (seq, attempts, due).
+func AppendProgress(dst []byte, p *Progress) []byte {
+	dst = binary.AppendUvarint(dst, uint64(p.Floor))
+	dst = binary.AppendUvarint(dst, uint64(len(p.Settled)))
+	for _, r := range p.Settled {
+		dst = binary.AppendUvarint(dst, uint64(r.From))
+		dst = binary.AppendUvarint(dst, uint64(r.To-r.From))
+	}
+	dst = binary.AppendUvarint(dst, uint64(len(p.Retries)))
+	for _, r := range p.Retries {
+		dst = binary.AppendUvarint(dst, uint64(r.Seq))
+		dst = append(dst, r.Attempts)
+		dst = binary.AppendUvarint(dst, uint64(r.DueMs))
+	}
+	return dst
+}
+
+// Standing is where a group stands on a topic: what it has settled, and what of the rest was tried.
+type Standing struct {
+	Settled
+	Retries map[Seq]Retry
+}
+
+// Apply adds an encoded progress.
+func (s *Standing) Apply(body []byte) error {
+	d := decoder{body: body}
+	s.Raise(Seq(d.uvarint()))
+	for n := d.uvarint(); n > 0 && d.ok(); n-- {
+		from, length := d.uvarint(), d.uvarint()
+		s.Settle(Range{Seq(from), Seq(from + length)})
+	}
+	for n := d.uvarint(); n > 0 && d.ok(); n-- {
+		r := Retry{Seq: Seq(d.uvarint()), Attempts: d.byte(), DueMs: int64(d.uvarint())}
+		if s.Retries == nil {
+			s.Retries = map[Seq]Retry{}
+		}
+		s.Retries[r.Seq] = r
+	}
+	for seq := range s.Retries {
+		if s.Contains(seq) {
+			delete(s.Retries, seq)
+		}
+	}
+	if !d.ok() {
+		return ErrProgress
+	}
+	return nil
+}
+
+// Progress returns the standing as one progress.
+func (s *Standing) Progress() Progress {
+	p := Progress{Floor: s.Floor(), Settled: s.Ranges()}
+	for _, r := range s.Retries {
+		p.Retries = append(p.Retries, r)
+	}
+	slices.SortFunc(p.Retries, func(a, b Retry) int { return cmpSeq(a.Seq, b.Seq) })
+	return p
+}
+
+// DeadLetter is why a message ended in a group's dead letters, and the message.
+type DeadLetter struct {
+	Seq      Seq // in its topic
+	Attempts uint8
+	Command  uint8
+	Reason   string
+	Payload  []byte
+}
+
+// AppendDeadLetter appends the encoded dead letter: uvarint seq, attempts, command, uvarint length and
+// bytes of the reason, the payload.
+func AppendDeadLetter(dst []byte, l *DeadLetter) []byte {
+	dst = binary.AppendUvarint(dst, uint64(l.Seq))
+	dst = append(dst, l.Attempts, l.Command)
+	dst = binary.AppendUvarint(dst, uint64(len(l.Reason)))
+	dst = append(dst, l.Reason...)
+	return append(dst, l.Payload...)
+}
+
+// DecodeDeadLetter reads what AppendDeadLetter wrote. Payload is a view of body.
+func DecodeDeadLetter(body []byte) (DeadLetter, error) {
+	d := decoder{body: body}
+	l := DeadLetter{Seq: Seq(d.uvarint()), Attempts: d.byte(), Command: d.byte()}
+	l.Reason = string(d.bytes(d.uvarint()))
+	l.Payload = d.body
+	if !d.ok() {
+		return DeadLetter{}, errors.New("malformed dead letter")
+	}
+	return l, nil
+}
+
+// decoder reads from the front of body; the first read past its end makes every later one give zero.
+type decoder struct {
+	body []byte
+	bad  bool
+}
+
+func (d *decoder) ok() bool { return !d.bad }
+
+func (d *decoder) uvarint() uint64 {
+	v, n := binary.Uvarint(d.body)
+	if n <= 0 || d.bad {
+		d.bad = true
+		return 0
+	}
+	d.body = d.body[n:]
+	return v
+}
+
+func (d *decoder) byte() byte {
+	if b := d.bytes(1); len(b) == 1 {
+		return b[0]
+	}
+	return 0
+}
+
+func (d *decoder) bytes(n uint64) []byte {
+	if d.bad || n > uint64(len(d.body)) {
+		d.bad = true
+		return nil
+	}
+	b := d.body[:n]
+	d.body = d.body[n:]
+	return b
+}
