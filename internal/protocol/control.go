@@ -1,0 +1,118 @@
+package protocol
+
+import (
+	"google.golang.org/protobuf/encoding/protowire"
+)
+
+var heartbeatLayout = layout{
+	name:     "HeartBeat",
+	required: 1 << 1,
+	fields:   []fieldLayout{1: {"version", protowire.VarintType}},
+}
+
+var connMetaLayout = layout{
+	name:     "ConnMeta",
+	required: 1<<1 | 1<<2,
+	fields: []fieldLayout{
+		1:  {"groupId", protowire.BytesType},
+		2:  {"secretKey", protowire.BytesType},
+		3:  {"warmingupSec", protowire.VarintType},
+		16: {"protocolLevel", protowire.VarintType},
+	},
+}
+
+var connAuthAckLayout = layout{
+	name:     "ConnAuthAck",
+	required: 1<<1 | 1<<2,
+	fields: []fieldLayout{
+		1: {"status", protowire.VarintType},
+		2: {"feedback", protowire.BytesType},
+	},
+}
+
+// ConnMeta is how a client introduces itself.
+type ConnMeta struct {
+	GroupID      string
+	SecretKey    string
+	WarmingUpSec int32 // seconds during which its share of deliveries grows; 0 and less: none
+	// Level is what the client speaks beyond the contract of the existing clients, which are all at
+	// 0. From 1 on it may be sent commands of CmdFirstNew and above.
+	Level int32
+}
+
+// DecodeConnMeta reads the payload of a connMeta frame.
+func DecodeConnMeta(payload []byte) (ConnMeta, error) {
+	var m ConnMeta
+	s := scanner{buf: payload}
+	for s.next(&connMetaLayout) {
+		switch s.num {
+		case 1:
+			m.GroupID = string(s.bytes)
+		case 2:
+			m.SecretKey = string(s.bytes)
+		case 3:
+			m.WarmingUpSec = int32(s.varint)
+		case 16:
+			m.Level = int32(s.varint)
+		}
+	}
+	if err := s.finish(&connMetaLayout); err != nil {
+		return ConnMeta{}, err
+	}
+	return m, nil
+}
+
+// DecodeConnAuthAck reads the payload of a connAuthAck frame. ok is what the broker decided.
+func DecodeConnAuthAck(payload []byte) (ok bool, feedback string, err error) {
+	s := scanner{buf: payload}
+	for s.next(&connAuthAckLayout) {
+		if s.num == 1 {
+			ok = s.varint != 0
+		} else {
+			feedback = string(s.bytes)
+		}
+	}
+	if err := s.finish(&connAuthAckLayout); err != nil {
+		return false, "", err
+	}
+	return ok, feedback, nil
+}
+
+// DecodeHeartbeat reads the payload of a heartbeat frame. The answer to it repeats version.
+func DecodeHeartbeat(payload []byte) (version int64, err error) {
+	s := scanner{buf: payload}
+	for s.next(&heartbeatLayout) {
+		version = int64(s.varint)
+	}
+	if err := s.finish(&heartbeatLayout); err != nil {
+		return 0, err
+	}
+	return version, nil
+}
+
+// AppendConnMeta appends a client's introduction. Like the existing Go client it always sends
+// WarmingUpSec; Level only when it is above 0.
+func AppendConnMeta(dst []byte, f Framing, opaque uint32, m ConnMeta) []byte {
+	dst, mark := f.Begin(dst, opaque, CmdConnMeta)
+	dst = appendBytes(dst, 1, m.GroupID)
+	dst = appendBytes(dst, 2, m.SecretKey)
+	dst = appendInt(dst, 3, int64(m.WarmingUpSec))
+	if m.Level > 0 {
+		dst = appendInt(dst, 16, int64(m.Level))
+	}
+	return f.End(dst, mark)
+}
+
+// AppendConnAuthAck appends the broker's answer to ConnMeta.
+func AppendConnAuthAck(dst []byte, f Framing, opaque uint32, ok bool, feedback string) []byte {
+	dst, mark := f.Begin(dst, opaque, CmdConnAuthAck)
+	dst = appendBool(dst, 1, ok)
+	dst = appendBytes(dst, 2, feedback)
+	return f.End(dst, mark)
+}
+
+// AppendHeartbeat appends a client's heartbeat or the broker's answer to it.
+func AppendHeartbeat(dst []byte, f Framing, opaque uint32, version int64) []byte {
+	dst, mark := f.Begin(dst, opaque, CmdHeartbeat)
+	return f.End(appendInt(dst, 1, version), mark)
+}
