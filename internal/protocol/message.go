@@ -34,12 +34,12 @@ type MessageView struct {
 // means nothing.
 func (m *MessageView) Decode(payload []byte) error {
 	m.Body = nil
-	header := nested{view: &m.Header, room: len(payload)}
+	header := nested{room: len(payload)}
 	s := scanner{buf: payload}
 	for s.next(&messageLayout) {
 		if s.num == 2 {
 			m.Body = s.bytes
-		} else if err := header.add(s.bytes); err != nil {
+		} else if err := header.add(&m.Header, s.bytes); err != nil {
 			return err
 		}
 	}
@@ -61,12 +61,12 @@ type TxAckView struct {
 // means nothing.
 func (t *TxAckView) Decode(payload []byte) error {
 	t.Status, t.Feedback = 0, nil
-	header := nested{view: &t.Header, room: len(payload)}
+	header := nested{room: len(payload)}
 	s := scanner{buf: payload}
 	for s.next(&txAckLayout) {
 		switch s.num {
 		case 1:
-			if err := header.add(s.bytes); err != nil {
+			if err := header.add(&t.Header, s.bytes); err != nil {
 				return err
 			}
 		case 2:
@@ -81,33 +81,33 @@ func (t *TxAckView) Decode(payload []byte) error {
 	return headerLayout.check(header.seen)
 }
 
-// nested reads the Header of an outer message into view. Protobuf allows it to come in several parts,
-// which are merged; no client sends it so, and only then are bytes copied.
+// nested reads the Header of an outer message. Protobuf allows it to come in several parts, which are
+// merged; no client sends it so, and only then are bytes copied.
 //
 // room is the size of the outer message. All parts together fit into it, so that joining them costs
 // one allocation, however many there are.
 type nested struct {
-	view   *HeaderView
 	room   int
 	seen   uint32
 	parts  bool
 	joined []byte
 }
 
-func (n *nested) add(part []byte) error {
+// add reads the next part into h. h is a parameter, not a field: so views can live on the stack.
+func (n *nested) add(h *HeaderView, part []byte) error {
 	base := 0
 	if !n.parts {
 		n.parts = true
-		*n.view = HeaderView{Raw: part}
+		*h = HeaderView{Raw: part}
 	} else {
 		if n.joined == nil {
-			n.joined = append(make([]byte, 0, n.room), n.view.Raw...)
+			n.joined = append(make([]byte, 0, n.room), h.Raw...)
 		}
 		base = len(n.joined)
 		n.joined = append(n.joined, part...)
-		n.view.Raw = n.joined
+		h.Raw = n.joined
 	}
-	seen, err := n.view.merge(part, base)
+	seen, err := h.merge(part, base)
 	n.seen |= seen
 	return err
 }
