@@ -9,6 +9,8 @@ type Batch struct {
 	Items []Item
 	// Arena holds the bytes that Items point into.
 	Arena []byte
+	// ReceivedMs is when the requests came in, Unix ms.
+	ReceivedMs int64
 	// Release takes the batch back for reuse; nil means nobody wants it.
 	Release func(*Batch)
 }
@@ -18,6 +20,8 @@ type Item struct {
 	Record
 	// Opaque is the request's number on its connection.
 	Opaque uint32
+	// Name is the id as the client wrote it, for the answer.
+	Name []byte
 	// Verdict is Code 0 when the record is durable or was already (see Repeat), else why not.
 	Verdict Code
 	// Repeat is true when the same id or the same decision had been accepted before.
@@ -29,5 +33,5 @@ type Item struct {
 // Reset empties the batch and keeps its memory.
 func (b *Batch) Reset() {
 	clear(b.Items)
-	b.Owner, b.Items, b.Arena = nil, b.Items[:0], b.Arena[:0]
+	b.Owner, b.Items, b.Arena, b.ReceivedMs = nil, b.Items[:0], b.Arena[:0], 0
 }

@@ -1,0 +1,103 @@
+package handler
+
+import (
+	"log/slog"
+	"time"
+
+	"github.com/kiteq/kiteq/handler/session"
+	"github.com/kiteq/kiteq/internal/kite"
+	"github.com/kiteq/kiteq/internal/protocol"
+)
+
+// Courier frames deliveries for members. One goroutine uses it.
+type Courier struct {
+	directory *session.Directory
+	now       func() time.Time
+	out       map[*session.Session]*session.Buffer
+	last      *session.Session // most runs go to one member: its buffer is found without the map
+	buffer    *session.Buffer
+}
+
+// NewCourier returns a courier with nothing to carry.
+func NewCourier(directory *session.Directory) *Courier {
+	return &Courier{directory: directory, now: time.Now, out: map[*session.Session]*session.Buffer{}}
+}
+
+// flushBytes is when a member's buffer leaves before the flush.
+const flushBytes = 256 << 10
+
+// Send frames the message for a member of the group that has credit. It returns nil when nobody can
+// take it now, and an error of code kite.TooLarge when those who could take none of this size.
+func (c *Courier) Send(group string, opaque uint32, r *kite.Record) (kite.Member, error) {
+	s := c.directory.Claim(group, c.now())
+	if s == nil {
+		return nil, nil
+	}
+	framing := protocol.Framing(s.Framing)
+	if len(r.Body) > framing.MaxPayload() {
+		s.Release()
+		return nil, kite.Errorf(kite.TooLarge, "payload of %d bytes, clients of framing %s take %d", len(r.Body), framing, framing.MaxPayload())
+	}
+	if s != c.last {
+		c.last, c.buffer = s, c.out[s]
+		if c.buffer == nil {
+			c.buffer = session.NewBuffer()
+			c.out[s] = c.buffer
+		}
+	}
+	c.buffer.B = framing.AppendFrame(c.buffer.B, opaque, protocol.Command(r.Command), r.Body)
+	if len(c.buffer.B) >= flushBytes {
+		s.Conn.Write(c.buffer)
+		delete(c.out, s)
+		c.last, c.buffer = nil, nil
+	}
+	return s, nil
+}
+
+// Online tells whether the group has a live member.
+func (c *Courier) Online(group string) bool { return c.directory.Online(group) }
+
+// Flush sends what Send gathered: one write for each member.
+func (c *Courier) Flush() {
+	for s, b := range c.out {
+		s.Conn.Write(b)
+	}
+	clear(c.out)
+	c.last, c.buffer = nil, nil
+}
+
+// Inquirer asks producers about their undecided messages.
+type Inquirer struct {
+	directory *session.Directory
+	loader    Loader
+	log       *slog.Logger
+}
+
+// NewInquirer returns an inquirer that reads undecided messages from loader.
+func NewInquirer(directory *session.Directory, loader Loader, log *slog.Logger) *Inquirer {
+	return &Inquirer{directory: directory, loader: loader, log: log.With("component", "handler")}
+}
+
+// Ask sends a check about the message to a live member of the publisher's group. It returns false when
+// there is none that takes it now.
+func (q *Inquirer) Ask(group string, id kite.MessageID, position kite.Position) bool {
+	s := q.directory.Pick(group, time.Now())
+	if s == nil {
+		return false
+	}
+	b := session.NewBuffer()
+	var encode error
+	err := q.loader.Load(position, func(r *kite.Record) {
+		b.B, encode = protocol.AppendTxCheck(b.B, protocol.Framing(s.Framing), s.NextCheck(), r.Body, protocol.FeedbackCheck)
+	})
+	if err == nil {
+		err = encode
+	}
+	if err != nil {
+		q.log.Error("check not sent", "msg_id", id.String(), "group", group, "err", err)
+		b.Recycle()
+		return false
+	}
+	s.Conn.Write(b)
+	return true
+}

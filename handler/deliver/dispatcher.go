@@ -1,0 +1,143 @@
+package deliver
+
+import (
+	"context"
+	"hash/maphash"
+	"log/slog"
+	"sync"
+
+	"github.com/kiteq/kiteq/internal/kite"
+)
+
+// Reader finds committed messages.
+type Reader interface {
+	Read(stream string, from kite.Seq, visit func(*kite.Record) bool) error
+	Bounds(stream string) (first, next kite.Seq)
+}
+
+// Submitter takes what must be journaled: progress and dead letters.
+type Submitter interface {
+	Submit(b *kite.Batch) error
+}
+
+// Courier frames deliveries for the members of groups. Each shard has its own.
+type Courier interface {
+	// Send frames the message for some member of the group that has credit, and takes one credit of
+	// it; nil means that nobody can take it now. The bytes leave at the next Flush. An error of code
+	// kite.TooLarge says that the group's clients cannot take a message of this size at all.
+	Send(group string, opaque uint32, r *kite.Record) (kite.Member, error)
+	// Online tells whether the group has a member at all.
+	Online(group string) bool
+	Flush()
+}
+
+// Standings tells where a group stood on a topic when the journal was opened, or nil.
+type Standings func(topic, group string) *kite.Standing
+
+// Dispatcher runs the flows. All flows of a group live on one shard, so that a group's members, their
+// credit and their unanswered deliveries have one owner.
+type Dispatcher struct {
+	shards []*shard
+	seed   maphash.Seed
+	log    *slog.Logger
+}
+
+// New returns a dispatcher that delivers nothing before Run. heads gives each topic's newest Seq.
+func New(o Options, reader Reader, lane Submitter, courier func() Courier, standings Standings, heads map[string]kite.Seq, log *slog.Logger) *Dispatcher {
+	d := &Dispatcher{seed: maphash.MakeSeed(), log: log.With("component", "deliver")}
+	for range o.Shards {
+		d.shards = append(d.shards, newShard(o, reader, lane, courier(), standings, heads, d.log))
+	}
+	return d
+}
+
+// Run delivers until ctx ends, then records the progress made.
+func (d *Dispatcher) Run(ctx context.Context) error {
+	var wait sync.WaitGroup
+	for _, s := range d.shards {
+		wait.Go(func() { s.run(ctx) })
+	}
+	wait.Wait()
+	return nil
+}
+
+func (d *Dispatcher) shard(group string) *shard {
+	return d.shards[maphash.String(d.seed, group)%uint64(len(d.shards))]
+}
+
+// Routes replaces which groups are bound to what. A group that is no longer bound gets nothing more;
+// its place is kept.
+func (d *Dispatcher) Routes(routes []kite.Route) {
+	parts := make(map[*shard][]kite.Route, len(d.shards))
+	for _, r := range routes {
+		s := d.shard(r.Group)
+		parts[s] = append(parts[s], r)
+	}
+	for _, s := range d.shards {
+		part := parts[s]
+		s.post(func(e *events) { e.routes, e.rerouted = part, true })
+	}
+}
+
+// Durable is the lane's news: topics have grown, dead letters and progress are recorded.
+func (d *Dispatcher) Durable(batches []*kite.Batch) {
+	heads := make(map[string]kite.Seq, 1)
+	var topic string
+	var head kite.Seq
+	for _, b := range batches {
+		if s, ok := b.Owner.(*shard); ok {
+			s.journaled(b)
+			continue
+		}
+		for i := range b.Items {
+			item := &b.Items[i]
+			if item.Verdict != kite.OK || item.Repeat || item.Seq == 0 {
+				continue
+			}
+			if item.Topic != topic && head > 0 {
+				heads[topic] = max(heads[topic], head)
+			}
+			topic, head = item.Topic, item.Seq
+		}
+	}
+	if head == 0 {
+		return
+	}
+	heads[topic] = max(heads[topic], head)
+	for _, s := range d.shards {
+		s.post(func(e *events) {
+			for topic, head := range heads {
+				e.heads[topic] = max(e.heads[topic], head)
+			}
+		})
+	}
+}
+
+// Acked settles or re-arms deliveries to members of the group. The acks are copied.
+func (d *Dispatcher) Acked(group string, acks []kite.Ack) {
+	d.shard(group).post(func(e *events) { e.acks = append(e.acks, acks...) })
+}
+
+// Joined says that the group has a new member, or one that takes bytes again.
+func (d *Dispatcher) Joined(group string) {
+	d.shard(group).post(func(e *events) { e.joined = append(e.joined, group) })
+}
+
+// Left says that the member of the group is gone: what it had not answered is sent again.
+func (d *Dispatcher) Left(group string, m kite.Member) {
+	d.shard(group).post(func(e *events) { e.left = append(e.left, m) })
+}
+
+// Fly delivers a message that is not journaled, to whoever is there. r and what it points to now
+// belong to the dispatcher.
+func (d *Dispatcher) Fly(r *kite.Record) {
+	for _, s := range d.shards {
+		s.post(func(e *events) {
+			if len(e.fly) >= flyWaiting {
+				s.dropped.Add(1)
+				return
+			}
+			e.fly = append(e.fly, r)
+		})
+	}
+}

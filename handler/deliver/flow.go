@@ -1,0 +1,277 @@
+package deliver
+
+import (
+	"log/slog"
+	"sort"
+
+	"github.com/kiteq/kiteq/internal/kite"
+)
+
+// flow brings one topic to one group. The cursor reads forward; what it has passed is settled (not
+// matched, acknowledged, dead), in flight (a slot holds it) or armed (the retry heap, or due, holds
+// it). pending counts the last two kinds and is bounded by the window, so a flow's memory does not
+// grow with its backlog: what waits lies in the journal, and a retry reads it again.
+//
+//	head     one past the topic's newest durable message
+//	cursor   the next message to read; floor <= cursor <= head
+//	floor    everything below is settled (done.Floor)
+//
+// Only done is journaled, with the attempts of what is armed, never the cursor. After a restart the
+// cursor begins at the floor and passes over what is settled: a little is repeated, nothing is lost.
+type flow struct {
+	topic, group string
+	current      kite.Route
+	matcher      *kite.Matcher
+	durable      bool
+	bucket       bucket
+
+	bound   bool // has a route
+	ready   bool // is in the shard's queue
+	blocked bool // nobody in the group can take a message
+	waking  bool // over the watermark; the heap holds when to go on
+
+	done     kite.Settled
+	head     kite.Seq
+	cursor   kite.Seq
+	pending  int
+	due      []tried
+	restored map[kite.Seq]kite.Retry // what was tried before the restart, until the cursor is there
+	flies    []*kite.Record
+
+	dirty   bool // is in the shard's list
+	whole   bool // the next progress tells everything
+	settled []kite.Range
+	armed   []kite.Retry
+}
+
+// tried is a message that was sent before.
+type tried struct {
+	seq      kite.Seq
+	attempts uint8
+}
+
+// start makes the flow of a new route, where its group stood or began.
+func (s *shard) start(route *kite.Route) *flow {
+	f := &flow{topic: route.Topic, group: route.Group, head: s.heads[route.Topic] + 1}
+	if !route.Durable() {
+		f.done.Raise(f.head)
+	} else if standing := s.standings(route.Topic, route.Group); standing != nil {
+		f.done, f.restored = standing.Settled, standing.Retries
+	} else {
+		f.done.Raise(s.first(route.Topic, f.head, route.SinceMs-s.options.BindSkew.Milliseconds()))
+		s.change(f)
+	}
+	f.cursor = f.done.Floor()
+	return f
+}
+
+// first returns the first message of the topic that was stored at sinceMs or later.
+func (s *shard) first(topic string, head kite.Seq, sinceMs int64) kite.Seq {
+	from, next := s.reader.Bounds(topic)
+	next = min(next, head)
+	if from >= next {
+		return head
+	}
+	n := sort.Search(int(next-from), func(i int) bool {
+		var timeMs int64
+		err := s.reader.Read(topic, from+kite.Seq(i), func(r *kite.Record) bool {
+			timeMs = r.TimeMs
+			return false
+		})
+		return err != nil || timeMs >= sinceMs
+	})
+	return from + kite.Seq(n)
+}
+
+// route takes the flow's newest bindings.
+func (f *flow) route(route *kite.Route, log *slog.Logger, watermark int) {
+	f.bound = true
+	if f.matcher != nil && f.current.Equal(route) {
+		return
+	}
+	matcher, err := kite.NewMatcher(route.Bindings)
+	if err != nil {
+		log.Warn("binding left out", "topic", f.topic, "group", f.group, "err", err)
+	}
+	f.current, f.matcher, f.durable = *route, matcher, route.Durable()
+	if w := int(route.Watermark()); w > 0 {
+		watermark = w
+	}
+	f.bucket.set(watermark)
+}
+
+// pumpBudget bounds the messages that one flow passes before others have their turn.
+const pumpBudget = 1024
+
+// pumping is the state of one pump: its visitor is made once, not for each read.
+type pumping struct {
+	flow   *flow
+	budget int
+	visit  func(*kite.Record) bool
+}
+
+// pump sends what the flow may send: fly messages, then what is due again, then what is new. It
+// returns true when there is more to do now.
+func (s *shard) pump(f *flow) bool {
+	if !f.durable && !s.courier.Online(f.group) {
+		s.skip(f)
+		return false
+	}
+	if f.blocked || f.waking {
+		return false
+	}
+	s.pumpFlies(f)
+	s.pumping.flow, s.pumping.budget = f, pumpBudget
+	if !s.pumpDue(f) {
+		return false
+	}
+	if f.cursor < f.head && f.pending < s.options.Window && !f.blocked && !f.waking {
+		if err := s.reader.Read(f.topic, f.cursor, s.pumping.visit); err != nil {
+			s.log.Error("read failed, the flow waits", "topic", f.topic, "group", f.group, "seq", f.cursor, "err", err)
+			s.wakeLater(f, readAgain)
+			return false
+		}
+		if s.pumping.budget == pumpBudget && f.cursor < f.head && !f.blocked && !f.waking {
+			s.pass(f, kite.Range{From: f.cursor, To: f.head}) // trimmed to the end
+		}
+	}
+	return s.pumping.budget <= 0 || (f.cursor < f.head && f.pending < s.options.Window && !f.blocked && !f.waking)
+}
+
+// readAgain is how long a flow waits after a failed read, ms.
+const readAgain = 5000
+
+// visit handles the message at the cursor; it returns false when the flow cannot go on.
+func (s *shard) visit(r *kite.Record) bool {
+	f := s.pumping.flow
+	if r.Seq >= f.head {
+		return false
+	}
+	s.pumping.budget--
+	if r.Seq > f.cursor {
+		s.pass(f, kite.Range{From: f.cursor, To: r.Seq}) // what lay between was trimmed
+	}
+	switch retry, armed := f.restored[r.Seq]; {
+	case f.done.Contains(r.Seq):
+	case !f.matcher.Matches(r.Type):
+		s.settle(f, r.Seq)
+	case armed && retry.DueMs > s.nowMs:
+		f.pending++
+		s.retries.push(retryEntry{dueMs: retry.DueMs, flow: f, tried: tried{r.Seq, retry.Attempts}})
+	default:
+		if !s.attempt(f, r, retry.Attempts) {
+			return false
+		}
+		f.pending++
+	}
+	if len(f.restored) > 0 {
+		delete(f.restored, r.Seq)
+	}
+	f.cursor = r.Seq + 1
+	return s.pumping.budget > 0 && f.pending < s.options.Window
+}
+
+// attempt sends the message, or buries it when its time or its attempts are over. It returns false,
+// and has changed nothing, when nobody can take it now.
+func (s *shard) attempt(f *flow, r *kite.Record, attempts uint8) bool {
+	if r.Expired(s.nowMs) {
+		return s.bury(f, r, attempts, "expired")
+	}
+	if attempts >= r.Limit {
+		return s.bury(f, r, attempts, limitReason(r.Limit, ""))
+	}
+	if wait := f.bucket.take(s.nowMs); wait > 0 {
+		s.wakeLater(f, wait)
+		return false
+	}
+	index, opaque, ok := s.slots.take()
+	if !ok {
+		s.block(f)
+		return false
+	}
+	member, err := s.courier.Send(f.group, opaque, r)
+	if member == nil {
+		s.slots.put(index)
+		f.bucket.untake()
+		if err != nil {
+			return s.bury(f, r, attempts, err.Error())
+		}
+		s.block(f)
+		return false
+	}
+	sl := &s.slots.all[index]
+	sl.flow, sl.member, sl.seq, sl.attempts, sl.limit = f, member, r.Seq, attempts+1, r.Limit
+	s.slots.watch(index, s.nowMs+s.options.AckTimeout.Milliseconds())
+	return true
+}
+
+// skip passes over everything: the group of a non-durable flow is offline.
+func (s *shard) skip(f *flow) {
+	s.pass(f, kite.Range{From: f.done.Floor(), To: f.head})
+	f.pending -= len(f.due)
+	f.due, f.flies = f.due[:0], f.flies[:0]
+}
+
+// pass settles the range and moves the cursor behind it.
+func (s *shard) pass(f *flow, r kite.Range) {
+	f.done.Settle(r)
+	f.cursor = max(f.cursor, r.To)
+	f.settled = append(f.settled, r)
+	s.change(f)
+}
+
+func (s *shard) settle(f *flow, seq kite.Seq) {
+	f.done.Settle(kite.Range{From: seq, To: seq + 1})
+	if n := len(f.settled); n > 0 && f.settled[n-1].To == seq {
+		f.settled[n-1].To++
+	} else {
+		f.settled = append(f.settled, kite.Range{From: seq, To: seq + 1})
+	}
+	s.change(f)
+}
+
+// block takes the flow out of the queue until its group can take messages again.
+func (s *shard) block(f *flow) {
+	if !f.blocked {
+		f.blocked = true
+		g := s.groups[f.group]
+		g.blocked = append(g.blocked, f)
+	}
+}
+
+// wakeLater takes the flow out of the queue for some ms.
+func (s *shard) wakeLater(f *flow, ms int64) {
+	if !f.waking {
+		f.waking = true
+		s.retries.push(retryEntry{dueMs: s.nowMs + ms, flow: f})
+	}
+}
+
+// bucket is a token bucket: rate a second, half a second's worth at once.
+type bucket struct {
+	rate   float64
+	tokens float64
+	lastMs int64
+}
+
+func (b *bucket) set(rate int) {
+	b.rate = float64(rate)
+	b.tokens = b.burst()
+}
+
+func (b *bucket) burst() float64 { return max(1, b.rate/2) }
+
+// take takes a token, or returns for how many ms there will be none.
+func (b *bucket) take(nowMs int64) (waitMs int64) {
+	if nowMs > b.lastMs {
+		b.tokens = min(b.burst(), b.tokens+float64(nowMs-b.lastMs)*b.rate/1000)
+		b.lastMs = nowMs
+	}
+	if b.tokens < 1 {
+		return max(1, int64((1-b.tokens)*1000/b.rate))
+	}
+	b.tokens--
+	return 0
+}
+
+func (b *bucket) untake() { b.tokens++ }

@@ -1,0 +1,68 @@
+package deliver
+
+import (
+	"errors"
+	"runtime"
+	"time"
+
+	"github.com/kiteq/kiteq/internal/kite"
+)
+
+// Options of delivery.
+type Options struct {
+	// AckTimeout is how long a delivery may stay unanswered before it is sent again. Default 5s, 100ms to 1h.
+	AckTimeout time.Duration
+	// Window bounds the messages of one flow that are sent, or wait to be sent again, at a time.
+	// Default 4096, 1 to 65536.
+	Window int
+	// Shards is how many goroutines deliver; a group belongs to one. Default the number of processors, 1 to 64.
+	Shards int
+	// ProgressEvery is how long settled messages may stay unrecorded: what a kill -9 repeats at most.
+	// Default 50ms, 1ms to 10s.
+	ProgressEvery time.Duration
+	// BindSkew is taken off the time at which a group was first bound, when its first message is looked
+	// for: the registry's clock and ours differ. Default 2s, 0 to 1h.
+	BindSkew time.Duration
+	// Watermark is how many deliveries a second a group takes whose binding says nothing. Default 6000.
+	Watermark int
+}
+
+// WithDefaults returns the options with the default in place of every zero.
+func (o Options) WithDefaults() Options {
+	if o.AckTimeout == 0 {
+		o.AckTimeout = 5 * time.Second
+	}
+	if o.Window == 0 {
+		o.Window = 4096
+	}
+	if o.Shards == 0 {
+		o.Shards = min(runtime.GOMAXPROCS(0), 64)
+	}
+	if o.ProgressEvery == 0 {
+		o.ProgressEvery = 50 * time.Millisecond
+	}
+	if o.BindSkew == 0 {
+		o.BindSkew = 2 * time.Second
+	}
+	if o.Watermark == 0 {
+		o.Watermark = 6000
+	}
+	return o
+}
+
+// Validate returns every problem, joined.
+func (o Options) Validate() error {
+	var problems []error
+	bad := func(ok bool, format string, args ...any) {
+		if !ok {
+			problems = append(problems, kite.Errorf(kite.Invalid, format, args...))
+		}
+	}
+	bad(o.AckTimeout >= 100*time.Millisecond && o.AckTimeout <= time.Hour, "ack timeout %v: use 100ms to 1h", o.AckTimeout)
+	bad(o.Window >= 1 && o.Window <= 1<<16, "window %d: use 1 to 65536", o.Window)
+	bad(o.Shards >= 1 && o.Shards <= 64, "shards %d: use 1 to 64", o.Shards)
+	bad(o.ProgressEvery >= time.Millisecond && o.ProgressEvery <= 10*time.Second, "progress every %v: use 1ms to 10s", o.ProgressEvery)
+	bad(o.BindSkew >= 0 && o.BindSkew <= time.Hour, "bind skew %v: use 0 to 1h", o.BindSkew)
+	bad(o.Watermark >= 1, "watermark %d: use 1 or more", o.Watermark)
+	return errors.Join(problems...)
+}

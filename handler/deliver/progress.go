@@ -1,0 +1,68 @@
+package deliver
+
+import "github.com/kiteq/kiteq/internal/kite"
+
+// change enters the flow among those whose progress is to be recorded. Non-durable groups have none.
+func (s *shard) change(f *flow) {
+	if !f.dirty {
+		f.dirty = true
+		s.dirty = append(s.dirty, f)
+	}
+}
+
+// save hands what changed since the last time to the lane. It is lazy on purpose: what a crash takes
+// of it is delivered again.
+func (s *shard) save() {
+	s.savedMs = s.nowMs
+	if len(s.dirty) == 0 {
+		return
+	}
+	b := &kite.Batch{Owner: s}
+	for _, f := range s.dirty {
+		f.dirty = false
+		if f.durable {
+			s.dyingID++
+			s.saving[s.dyingID] = f
+			p := f.progress()
+			start := len(b.Arena)
+			b.Arena = kite.AppendProgress(b.Arena, &p)
+			b.Items = append(b.Items, kite.Item{Opaque: s.dyingID, Record: kite.Record{
+				Kind: kite.KindProgress, Topic: f.topic, Group: []byte(f.group), Body: b.Arena[start:],
+			}})
+		}
+		f.settled, f.armed = f.settled[:0], f.armed[:0]
+	}
+	s.dirty = s.dirty[:0]
+	if len(b.Items) == 0 {
+		return
+	}
+	if err := s.lane.Submit(b); err != nil {
+		for i := range b.Items {
+			f := s.saving[b.Items[i].Opaque]
+			delete(s.saving, b.Items[i].Opaque)
+			f.whole = true
+			s.change(f)
+		}
+	}
+}
+
+// progress is what changed: the floor says most of it.
+func (f *flow) progress() kite.Progress {
+	p := kite.Progress{Floor: f.done.Floor()}
+	if f.whole {
+		f.whole = false
+		p.Settled = f.done.Ranges()
+	} else {
+		for _, r := range f.settled {
+			if r.To > p.Floor {
+				p.Settled = append(p.Settled, r)
+			}
+		}
+	}
+	for _, r := range f.armed {
+		if !f.done.Contains(r.Seq) {
+			p.Retries = append(p.Retries, r)
+		}
+	}
+	return p
+}

@@ -1,0 +1,167 @@
+package deliver
+
+import (
+	"container/heap"
+	"fmt"
+
+	"github.com/kiteq/kiteq/internal/kite"
+)
+
+// delayMs is how long a message waits before it is sent again, by the attempts made (interop contract §7.4).
+func delayMs(attempts uint8) int64 {
+	switch {
+	case attempts < 4:
+		return 0
+	case attempts < 10:
+		return 5_000
+	case attempts < 20:
+		return 10_000
+	case attempts < 30:
+		return 20_000
+	case attempts < 40:
+		return 40_000
+	case attempts < 50:
+		return 80_000
+	}
+	return 160_000
+}
+
+// pumpDue sends what is due again. It returns false when the flow can do no more now.
+func (s *shard) pumpDue(f *flow) bool {
+	for n := 0; n < len(f.due); n++ {
+		t := f.due[n]
+		if f.done.Contains(t.seq) { // a late answer came
+			f.pending--
+			continue
+		}
+		sent, found := false, false
+		err := s.reader.Read(f.topic, t.seq, func(r *kite.Record) bool {
+			if found = r.Seq == t.seq; found {
+				sent = s.attempt(f, r, t.attempts)
+			}
+			return false
+		})
+		switch {
+		case err != nil:
+			s.log.Error("read failed, the message waits", "topic", f.topic, "group", f.group, "seq", t.seq, "err", err)
+			s.retries.push(retryEntry{dueMs: s.nowMs + readAgain, flow: f, tried: t})
+		case !found: // trimmed: it was settled or its time is over
+			f.pending--
+			s.settle(f, t.seq)
+		case !sent:
+			f.due = f.due[:copy(f.due, f.due[n:])]
+			return false
+		}
+	}
+	f.due = f.due[:0]
+	return true
+}
+
+// answer handles a member's ack or nack.
+func (s *shard) answer(a *kite.Ack) {
+	index, ok := s.slots.find(a.Opaque, a.Member)
+	if !ok {
+		return // an answer to nothing: from before a reconnect, or the client's mistake
+	}
+	sl := s.slots.all[index]
+	s.slots.put(index)
+	a.Member.Release()
+	switch {
+	case sl.fly != nil:
+		if !a.OK && !sl.late {
+			s.flyAgain(sl)
+		}
+	case a.OK:
+		if !sl.late {
+			sl.flow.pending--
+		}
+		if !sl.flow.done.Contains(sl.seq) {
+			s.settle(sl.flow, sl.seq)
+		}
+	case !sl.late:
+		s.rearm(&sl, "nack: "+a.Feedback)
+	}
+	s.unblock(sl.flow.group)
+	s.makeReady(sl.flow)
+}
+
+// timeOut re-arms a delivery that nobody answered. The member's credit stays taken: it may still be at it.
+func (s *shard) timeOut(index uint32) {
+	s.slots.all[index].late = true
+	sl := s.slots.all[index]
+	if sl.fly != nil {
+		s.flyAgain(sl)
+	} else {
+		s.rearm(&sl, fmt.Sprintf("no answer within %v", s.options.AckTimeout))
+	}
+	s.makeReady(sl.flow)
+}
+
+// lose re-arms everything that the member had not answered.
+func (s *shard) lose(m kite.Member) {
+	for i := range s.slots.all {
+		sl := s.slots.all[i]
+		if sl.member != m {
+			continue
+		}
+		s.slots.put(uint32(i))
+		switch {
+		case sl.late:
+		case sl.fly != nil:
+			s.flyAgain(sl)
+		default:
+			s.rearm(&sl, "the connection was lost")
+		}
+		s.makeReady(sl.flow)
+	}
+}
+
+// rearm arranges for the slot's message to be sent again, or buries it at its limit.
+func (s *shard) rearm(sl *slot, reason string) {
+	f := sl.flow
+	if f.done.Contains(sl.seq) {
+		f.pending--
+		return
+	}
+	t := tried{sl.seq, sl.attempts}
+	if sl.attempts >= sl.limit {
+		s.buryAt(f, t, limitReason(sl.limit, reason))
+		return
+	}
+	dueMs := s.nowMs + delayMs(sl.attempts)
+	f.armed = append(f.armed, kite.Retry{Seq: t.seq, Attempts: t.attempts, DueMs: dueMs})
+	s.change(f)
+	if dueMs > s.nowMs {
+		s.retries.push(retryEntry{dueMs: dueMs, flow: f, tried: t})
+	} else {
+		f.due = append(f.due, t)
+	}
+}
+
+// retryEntry is when a message is sent again, or, with seq 0, when its flow goes on.
+type retryEntry struct {
+	dueMs int64
+	flow  *flow
+	tried
+}
+
+// retryHeap has the earliest entry first. It is bounded by the windows of the flows.
+type retryHeap []retryEntry
+
+func (h *retryHeap) push(e retryEntry) { heap.Push((*byDue)(h), e) }
+
+func (h *retryHeap) pop() retryEntry { return heap.Pop((*byDue)(h)).(retryEntry) }
+
+type byDue []retryEntry
+
+func (h byDue) Len() int           { return len(h) }
+func (h byDue) Less(i, j int) bool { return h[i].dueMs < h[j].dueMs }
+func (h byDue) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
+func (h *byDue) Push(x any)        { *h = append(*h, x.(retryEntry)) }
+func (h *byDue) Pop() any {
+	last := len(*h) - 1
+	e := (*h)[last]
+	(*h)[last] = retryEntry{}
+	*h = (*h)[:last]
+	return e
+}

@@ -1,0 +1,297 @@
+package deliver
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/kiteq/kiteq/internal/kite"
+)
+
+// shard is the one owner of its groups' flows. Others post events; run works them off in turns:
+//
+//	take the events -> apply routes, heads, answers -> fire what is due -> pump the ready flows
+//	-> flush the courier -> hand progress to the lane
+//
+// A flow is ready when something happened that may let it send: its topic grew, an answer freed a
+// place, a member joined, a retry fell due. It leaves the queue when it has nothing to send or nobody
+// to send to.
+type shard struct {
+	options   Options
+	reader    Reader
+	lane      Submitter
+	courier   Courier
+	standings Standings
+	log       *slog.Logger
+	dropped   atomic.Int64 // fly messages that found no room
+
+	mu     sync.Mutex
+	events events
+	wake   chan struct{} // capacity 1
+
+	// Owned by run.
+	taken   events
+	nowMs   int64
+	heads   map[string]kite.Seq // topic -> newest Seq
+	flows   map[flowKey]*flow
+	topics  map[string][]*flow
+	groups  map[string]*group
+	ready   []*flow
+	slots   slots
+	retries retryHeap
+	dirty   []*flow
+	savedMs int64
+	sweptMs int64
+	dying   map[uint32]dying // dead letters on their way through the lane
+	dyingID uint32
+	saving  map[uint32]*flow // progress on its way through the lane
+	pumping pumping
+}
+
+type flowKey struct{ topic, group string }
+
+// events is what was posted between two turns. It is bounded by what posts it: acks and members by
+// the connections' credit, heads by the topics, fly messages by flyWaiting.
+type events struct {
+	rerouted bool
+	routes   []kite.Route
+	heads    map[string]kite.Seq
+	acks     []kite.Ack
+	joined   []string
+	left     []kite.Member
+	fly      []*kite.Record
+	done     []journaled
+}
+
+// journaled is what the lane made of one of our items.
+type journaled struct {
+	id   uint32
+	kind kite.Kind
+	ok   bool
+}
+
+func newShard(o Options, reader Reader, lane Submitter, courier Courier, standings Standings, heads map[string]kite.Seq, log *slog.Logger) *shard {
+	s := &shard{
+		options: o, reader: reader, lane: lane, courier: courier, standings: standings, log: log,
+		wake: make(chan struct{}, 1), heads: map[string]kite.Seq{},
+		flows: map[flowKey]*flow{}, topics: map[string][]*flow{}, groups: map[string]*group{},
+		dying: map[uint32]dying{}, saving: map[uint32]*flow{},
+	}
+	s.events.heads, s.taken.heads = map[string]kite.Seq{}, map[string]kite.Seq{}
+	for topic, head := range heads {
+		s.heads[topic] = head
+	}
+	s.pumping.visit = s.visit
+	return s
+}
+
+// post adds to the events of the next turn.
+func (s *shard) post(add func(*events)) {
+	s.mu.Lock()
+	add(&s.events)
+	s.mu.Unlock()
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// journaled takes back a batch that the lane has handled.
+func (s *shard) journaled(b *kite.Batch) {
+	s.post(func(e *events) {
+		for i := range b.Items {
+			item := &b.Items[i]
+			e.done = append(e.done, journaled{item.Opaque, item.Kind, item.Verdict == kite.OK})
+		}
+	})
+}
+
+// sweepEvery is how often flows are pumped though nothing happened: messages of groups that are
+// offline expire.
+const sweepEvery = time.Minute
+
+func (s *shard) run(ctx context.Context) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		if len(s.ready) == 0 {
+			select {
+			case <-ctx.Done():
+			case <-s.wake:
+			case <-timer.C:
+			}
+		}
+		s.nowMs = kite.UnixMs(time.Now())
+		s.turn()
+		if ctx.Err() != nil {
+			s.save()
+			return
+		}
+		timer.Reset(time.Duration(s.nextDue()-s.nowMs) * time.Millisecond)
+	}
+}
+
+func (s *shard) turn() {
+	s.mu.Lock()
+	s.taken, s.events = s.events, s.taken
+	s.mu.Unlock()
+	e := &s.taken
+	if e.rerouted {
+		s.reroute(e.routes)
+	}
+	for topic, head := range e.heads {
+		s.grow(topic, head)
+	}
+	for _, done := range e.done {
+		s.recorded(done)
+	}
+	for i := range e.acks {
+		s.answer(&e.acks[i])
+	}
+	for _, m := range e.left {
+		s.lose(m)
+	}
+	for _, group := range e.joined {
+		s.unblock(group)
+	}
+	for _, r := range e.fly {
+		s.fly(r)
+	}
+	e.reset()
+	s.fire()
+	s.pumpReady()
+	s.courier.Flush()
+	if s.nowMs-s.savedMs >= s.options.ProgressEvery.Milliseconds() {
+		s.save()
+	}
+}
+
+func (e *events) reset() {
+	clear(e.heads)
+	clear(e.acks)
+	clear(e.left)
+	clear(e.fly)
+	*e = events{
+		heads: e.heads, acks: e.acks[:0], joined: e.joined[:0], left: e.left[:0],
+		fly: e.fly[:0], done: e.done[:0],
+	}
+}
+
+// nextDue returns when the next turn is needed though nobody posts, Unix ms.
+func (s *shard) nextDue() int64 {
+	due := s.sweptMs + sweepEvery.Milliseconds()
+	if deadline, ok := s.slots.deadline(); ok {
+		due = min(due, deadline)
+	}
+	if len(s.retries) > 0 {
+		due = min(due, s.retries[0].dueMs)
+	}
+	if len(s.dirty) > 0 {
+		due = min(due, s.savedMs+s.options.ProgressEvery.Milliseconds())
+	}
+	return max(due, s.nowMs)
+}
+
+// reroute starts the flows of new routes, changes those of changed ones and stops the others.
+func (s *shard) reroute(routes []kite.Route) {
+	bound := make(map[flowKey]bool, len(routes))
+	for i := range routes {
+		route := &routes[i]
+		key := flowKey{route.Topic, route.Group}
+		bound[key] = true
+		f := s.flows[key]
+		if f == nil {
+			f = s.start(route)
+			s.flows[key] = f
+			s.topics[key.topic] = append(s.topics[key.topic], f)
+			if s.groups[key.group] == nil {
+				s.groups[key.group] = &group{}
+			}
+		}
+		f.route(route, s.log, s.options.Watermark)
+		s.makeReady(f)
+	}
+	for key, f := range s.flows {
+		if !bound[key] {
+			f.bound = false
+		}
+	}
+}
+
+func (s *shard) grow(topic string, head kite.Seq) {
+	s.heads[topic] = head
+	for _, f := range s.topics[topic] {
+		f.head = head + 1
+		if !f.blocked {
+			s.makeReady(f)
+		}
+	}
+}
+
+// group is what the flows of one consumer group share.
+type group struct {
+	blocked []*flow // nobody could take their next message
+}
+
+// unblock lets the group's flows try again: a member joined or gave credit back.
+func (s *shard) unblock(name string) {
+	g := s.groups[name]
+	if g == nil {
+		return
+	}
+	for _, f := range g.blocked {
+		f.blocked = false
+		s.makeReady(f)
+	}
+	clear(g.blocked)
+	g.blocked = g.blocked[:0]
+}
+
+func (s *shard) makeReady(f *flow) {
+	if f.bound && !f.ready {
+		f.ready = true
+		s.ready = append(s.ready, f)
+	}
+}
+
+// fire handles every deadline that has passed.
+func (s *shard) fire() {
+	for {
+		i, ok := s.slots.overdue(s.nowMs)
+		if !ok {
+			break
+		}
+		s.timeOut(i)
+	}
+	for len(s.retries) > 0 && s.retries[0].dueMs <= s.nowMs {
+		r := s.retries.pop()
+		if r.seq > 0 {
+			r.flow.due = append(r.flow.due, r.tried)
+		} else {
+			r.flow.waking = false
+		}
+		s.makeReady(r.flow)
+	}
+	if s.nowMs-s.sweptMs >= sweepEvery.Milliseconds() {
+		s.sweptMs = s.nowMs
+		for name := range s.groups {
+			s.unblock(name)
+		}
+	}
+}
+
+// pumpReady gives each ready flow one turn. Who has more to send queues behind the others.
+func (s *shard) pumpReady() {
+	n := len(s.ready)
+	for i := range n {
+		f := s.ready[i]
+		f.ready = false
+		if f.bound && s.pump(f) {
+			s.makeReady(f)
+		}
+	}
+	s.ready = slices.Delete(s.ready, 0, n)
+}

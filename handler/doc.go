@@ -1,0 +1,3 @@
+// Package handler turns wire commands into the broker's work: one method for each command, each in its
+// own file, and the two ways out, answers and deliveries.
+package handler

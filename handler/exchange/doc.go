@@ -1,0 +1,3 @@
+// Package exchange holds which groups are bound to which topic: an immutable table, swapped whole
+// on change.
+package exchange

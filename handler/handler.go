@@ -1,0 +1,172 @@
+package handler
+
+import (
+	"errors"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/kiteq/kiteq/handler/session"
+	"github.com/kiteq/kiteq/internal/kite"
+	"github.com/kiteq/kiteq/internal/protocol"
+)
+
+// Sequencer takes publishes and verdicts; it answers them through Handler.Durable.
+type Sequencer interface {
+	Submit(b *kite.Batch) error
+}
+
+// Settler takes what members say about deliveries, and who the members are.
+type Settler interface {
+	Acked(group string, acks []kite.Ack)
+	Joined(group string)
+	Left(group string, m kite.Member)
+	Fly(r *kite.Record)
+}
+
+// Watcher is told when a member joins a group that may owe answers about transactions.
+type Watcher interface{ Joined(group string) }
+
+// Loader finds the bytes of an undecided message.
+type Loader interface {
+	Load(pos kite.Position, visit func(*kite.Record)) error
+}
+
+// Handler serves every connection. Its methods are called by the event loops, for one session at a
+// time, and never block.
+type Handler struct {
+	directory *session.Directory
+	lane      Sequencer
+	settler   Settler
+	watcher   Watcher
+	class     kite.Class
+	address   string
+	log       *slog.Logger
+	now       func() time.Time
+
+	topics   atomic.Pointer[map[string]string]
+	stopping atomic.Bool
+	batches  batchPool
+	sessions atomic.Uint64
+}
+
+// New returns a handler that serves no topic until SetTopics. address is the broker's own "ip:port",
+// class what a StoreAck promises.
+func New(directory *session.Directory, class kite.Class, address string, log *slog.Logger) *Handler {
+	h := &Handler{directory: directory, class: class, address: address, log: log.With("component", "handler"), now: time.Now}
+	h.topics.Store(&map[string]string{})
+	return h
+}
+
+// Connect gives the handler the parts behind it, before the first connection. They need the handler's
+// answers and the handler needs them: this is where the circle closes.
+func (h *Handler) Connect(lane Sequencer, settler Settler, watcher Watcher) {
+	h.lane, h.settler, h.watcher = lane, settler, watcher
+}
+
+// SetTopics replaces the topics that may be published to.
+func (h *Handler) SetTopics(topics []string) {
+	set := make(map[string]string, len(topics))
+	for _, t := range topics {
+		set[t] = t
+	}
+	h.topics.Store(&set)
+}
+
+// Refuse answers every publish from now on that the broker is stopping.
+func (h *Handler) Refuse() { h.stopping.Store(true) }
+
+// Opened returns the session of a new connection.
+func (h *Handler) Opened(conn session.Conn) *session.Session {
+	return session.New(h.sessions.Add(1), conn)
+}
+
+// Closed ends the session of a connection that is gone.
+func (h *Handler) Closed(s *session.Session) {
+	h.directory.Leave(s)
+	if group := s.Group(); group != "" {
+		h.settler.Left(group, s)
+	}
+}
+
+// Writable says that the session's connection takes deliveries again.
+func (h *Handler) Writable(s *session.Session) {
+	if group := s.Group(); group != "" {
+		h.settler.Joined(group)
+	}
+}
+
+// errUnauthorized closes a connection that spoke before its ConnMeta.
+var errUnauthorized = errors.New("spoke before its ConnMeta")
+
+// Frames handles everything that one read brought, in order. Replies that need nobody else are appended
+// to reply, which is returned and sent in any case; an error closes the connection after it.
+func (h *Handler) Frames(s *session.Session, frames []protocol.Frame, reply []byte) ([]byte, error) {
+	r := read{h: h, s: s, framing: protocol.Framing(s.Framing), reply: reply}
+	var err error
+	for i := range frames {
+		if err = r.frame(&frames[i]); err != nil {
+			break
+		}
+	}
+	r.finish()
+	return r.reply, err
+}
+
+// read is the work of one read of one connection. What it gathers leaves in one hand-over each.
+type read struct {
+	h       *Handler
+	s       *session.Session
+	framing protocol.Framing
+	reply   []byte
+	batch   *kite.Batch
+	acks    []kite.Ack
+}
+
+func (r *read) frame(f *protocol.Frame) error {
+	switch f.Command {
+	case protocol.CmdConnMeta:
+		return r.connect(f)
+	case protocol.CmdHeartbeat:
+		r.heartbeat(f)
+		return nil
+	}
+	if r.s.Group() == "" {
+		r.reply = protocol.AppendConnAuthAck(r.reply, r.framing, 0, false, protocol.FeedbackUnauthorized)
+		return errUnauthorized
+	}
+	switch f.Command {
+	case protocol.CmdBytesMessage, protocol.CmdStringMessage:
+		r.publish(f)
+	case protocol.CmdTxAck:
+		r.txAck(f)
+	case protocol.CmdDeliverAck:
+		r.deliverAck(f)
+	default: // unknown commands are ignored, as they always were
+		r.h.log.Debug("unknown command ignored", "session", r.s.ID, "command", f.Command.String())
+	}
+	return nil
+}
+
+// malformed notes a payload that does not parse. Nothing is answered and the connection stays, as
+// with the original broker.
+func (r *read) malformed(f *protocol.Frame, err error) {
+	r.h.log.Warn("malformed payload ignored", "session", r.s.ID, "remote", r.s.Conn.RemoteAddr(), "command", f.Command.String(), "err", err)
+}
+
+func (r *read) finish() {
+	if len(r.acks) > 0 {
+		r.h.settler.Acked(r.s.Group(), r.acks)
+	}
+	if r.batch == nil {
+		return
+	}
+	if len(r.batch.Items) == 0 {
+		r.h.batches.put(r.batch)
+		return
+	}
+	if err := r.h.lane.Submit(r.batch); err != nil {
+		r.refuse(kite.CodeOf(err))
+		r.h.batches.put(r.batch)
+	}
+}

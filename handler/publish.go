@@ -1,0 +1,138 @@
+package handler
+
+import (
+	"fmt"
+	"sync"
+
+	"github.com/kiteq/kiteq/internal/kite"
+	"github.com/kiteq/kiteq/internal/protocol"
+)
+
+// normalGrowth is how many bytes normalising may add to a payload.
+const normalGrowth = 12
+
+// publish validates a message in the order of the interop contract §5.2 and gathers it for the lane. What
+// is refused is answered at once.
+func (r *read) publish(f *protocol.Frame) {
+	var m protocol.MessageView
+	if err := m.Decode(f.Payload); err != nil {
+		r.malformed(f, err)
+		return
+	}
+	h := r.h
+	head := &m.Header
+	topic, served := (*h.topics.Load())[string(head.Topic)]
+	id, valid := kite.ParseMessageID(head.MessageID)
+	nowMs := kite.UnixMs(h.now())
+	normal, alive := normalise(head, nowMs/1000)
+	switch {
+	case h.stopping.Load():
+		r.answer(f, head, false, fmt.Sprintf("%s [%s]", protocol.FeedbackOverflow, h.address))
+	case !served:
+		r.answer(f, head, false, protocol.FeedbackTopic)
+	case !valid:
+		r.answer(f, head, false, protocol.FeedbackMessageID)
+	case !alive:
+		r.answer(f, head, false, protocol.FeedbackExpired)
+	case len(f.Payload)+normalGrowth > kite.MaxPayload:
+		r.answer(f, head, false, fmt.Sprintf("Message Too Large: %d bytes, at most %d", len(f.Payload), kite.MaxPayload-normalGrowth))
+	case head.Fly && !head.Commit:
+		r.answer(f, head, false, protocol.FeedbackFlyUncommitted)
+	case head.Fly:
+		r.answer(f, head, true, protocol.FeedbackFly)
+		b := new(kite.Batch) // it outlives this read: not from the pool
+		add(b, f, &m, topic, id, normal)
+		h.settler.Fly(&b.Items[0].Record)
+	default:
+		if r.batch == nil {
+			r.batch = h.batches.get()
+			r.batch.Owner, r.batch.ReceivedMs = r.s, nowMs
+		}
+		add(r.batch, f, &m, topic, id, normal)
+	}
+}
+
+// normalise decides the header values that consumers will see; alive is false for an expired message.
+func normalise(head *protocol.HeaderView, now int64) (n protocol.Normal, alive bool) {
+	const lifetime = int64(kite.MaxLifetime / 1e9)
+	n = protocol.Normal{ExpiredTime: head.ExpiredTime, DeliverLimit: head.DeliverLimit, CreateTime: head.CreateTime, Commit: true}
+	if n.CreateTime <= 0 {
+		n.CreateTime = now
+	}
+	if n.DeliverLimit <= 0 || n.DeliverLimit > kite.MaxDeliverLimit {
+		n.DeliverLimit = kite.MaxDeliverLimit
+	}
+	if n.ExpiredTime > 0 && n.ExpiredTime <= now {
+		return n, false
+	}
+	if n.ExpiredTime <= 0 || n.ExpiredTime > now+lifetime {
+		n.ExpiredTime = now + lifetime
+	}
+	return n, true
+}
+
+// add copies the message into the batch: the frame's bytes die with the read.
+func add(b *kite.Batch, f *protocol.Frame, m *protocol.MessageView, topic string, id kite.MessageID, n protocol.Normal) {
+	arena := b.Arena
+	take := func(from int) []byte { return arena[from:len(arena):len(arena)] }
+	at := len(arena)
+	arena = protocol.AppendNormalised(arena, f.Payload, m, n)
+	body := take(at)
+	at = len(arena)
+	arena = append(arena, m.Header.MessageType...)
+	messageType := take(at)
+	at = len(arena)
+	arena = append(arena, m.Header.GroupID...)
+	group := take(at)
+	at = len(arena)
+	arena = append(arena, m.Header.MessageID...)
+	name := take(at)
+	b.Arena = arena
+	kind := kite.KindMessage
+	if !m.Header.Commit {
+		kind = kite.KindPrepared
+	}
+	b.Items = append(b.Items, kite.Item{Opaque: f.Opaque, Name: name, Record: kite.Record{
+		Kind: kind, Command: uint8(f.Command), Limit: uint8(n.DeliverLimit), ID: id,
+		ExpiresMs: n.ExpiredTime * 1000, Topic: topic, Type: messageType, Group: group, Body: body,
+	}})
+}
+
+func (r *read) answer(f *protocol.Frame, head *protocol.HeaderView, ok bool, feedback string) {
+	r.reply = protocol.AppendStoreAck(r.reply, r.framing, f.Opaque, head.MessageID, ok, feedback)
+}
+
+// refuse answers every publish of the batch, which the lane did not take.
+func (r *read) refuse(code kite.Code) {
+	feedback := fmt.Sprintf("%s [%s]", protocol.FeedbackOverflow, r.h.address)
+	if code != kite.Busy {
+		feedback = protocol.FeedbackNotStored + "0"
+	}
+	for i := range r.batch.Items {
+		item := &r.batch.Items[i]
+		if item.Kind == kite.KindMessage || item.Kind == kite.KindPrepared {
+			r.reply = protocol.AppendStoreAck(r.reply, r.framing, item.Opaque, item.Name, false, feedback)
+		}
+	}
+}
+
+// batchPool keeps batches between reads.
+type batchPool struct{ pool sync.Pool }
+
+// keepArena bounds what the pool holds on to.
+const keepArena = 1 << 20
+
+func (p *batchPool) get() *kite.Batch {
+	if b, ok := p.pool.Get().(*kite.Batch); ok {
+		return b
+	}
+	return &kite.Batch{Release: p.put}
+}
+
+func (p *batchPool) put(b *kite.Batch) {
+	if cap(b.Arena) > keepArena {
+		return
+	}
+	b.Reset()
+	p.pool.Put(b)
+}

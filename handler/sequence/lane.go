@@ -1,0 +1,308 @@
+package sequence
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/kiteq/kiteq/internal/kite"
+	"github.com/kiteq/kiteq/store"
+)
+
+// Sink learns what the lane has done with batches, in the order of the journal: the items carry their
+// verdicts, and what is OK is durable. It keeps no reference to them after it returns, and it does not block.
+type Sink interface {
+	Durable(batches []*kite.Batch)
+}
+
+// Router tells the lane who may still need messages.
+type Router interface {
+	Loaded() bool
+	Routes() []kite.Route
+}
+
+// Lane is the one writer of the journal. Everything that changes the broker's durable state is
+// submitted to it in batches and handled in turns:
+//
+//	take what was submitted -> propose: drop repeats, give Seqs, decide transactions
+//	-> append as one entry -> sync -> apply to the state -> hand to the sinks, in their order
+//
+// While one turn appends and syncs, the next one's batches gather in the inbox: group commit without a
+// timer. What is proposed but not yet durable lives in the turn (an overlay over the state) and is
+// thrown away when the append fails, so the state never knows more than the journal.
+//
+// The order of the sinks is the broker's order of promises: first the answers leave, then deliveries
+// begin, then silence is watched. A decision that names a message prepared in the same turn ends the
+// append early, since a commit record points at the place of the prepared one.
+type Lane struct {
+	options Options
+	journal store.Journal
+	routes  Router
+	sinks   []Sink
+	log     *slog.Logger
+	now     func() time.Time
+
+	inbox inbox
+	state *State // owned by Run
+
+	turn     turn
+	appended int64 // bytes since the last checkpoint
+}
+
+// Open replays the journal. The lane answers nothing before Run.
+func Open(o Options, journal store.Journal, routes Router, log *slog.Logger) (*Lane, error) {
+	l := &Lane{
+		options: o, journal: journal, routes: routes, now: time.Now,
+		log: log.With("component", "sequence"), state: newState(o),
+	}
+	l.inbox.init(o)
+	l.turn.init()
+	if err := journal.Replay(l.state.apply); err != nil {
+		return nil, fmt.Errorf("replay the journal: %w", err)
+	}
+	return l, nil
+}
+
+// Recovered returns what the journal said. It is read before Run.
+func (l *Lane) Recovered() Recovered {
+	r := Recovered{Heads: map[string]kite.Seq{}}
+	for stream, head := range l.state.heads {
+		r.Heads[stream] = head
+	}
+	for _, open := range l.state.open {
+		r.Open = append(r.Open, *open)
+	}
+	standings := map[flowKey]*kite.Standing{}
+	for key, standing := range l.state.standings {
+		p := standing.Progress()
+		copied := &kite.Standing{}
+		if err := copied.Apply(kite.AppendProgress(nil, &p)); err != nil {
+			panic("sequence: a standing does not survive its own encoding: " + err.Error())
+		}
+		standings[key] = copied
+	}
+	r.Standing = func(topic, group string) *kite.Standing { return standings[flowKey{topic, group}] }
+	return r
+}
+
+// Submit hands the batch to the lane, which owns it until the last sink has seen it. It never blocks:
+// a full inbox is kite.Busy, a stopped lane or a poisoned journal kite.Unavailable, and then the
+// batch is still the caller's.
+func (l *Lane) Submit(b *kite.Batch) error {
+	if err := l.journal.Err(); err != nil {
+		return &kite.Error{Code: kite.Unavailable, Err: err}
+	}
+	return l.inbox.put(b)
+}
+
+// Depth returns how many items wait.
+func (l *Lane) Depth() int { return l.inbox.depth() }
+
+// Run works until ctx ends, then finishes what was submitted, refuses more, and writes a checkpoint.
+func (l *Lane) Run(ctx context.Context, sinks ...Sink) error {
+	l.sinks = sinks
+	stopped := context.AfterFunc(ctx, l.inbox.close)
+	defer stopped()
+	for {
+		batches, open := l.inbox.take()
+		for len(batches) > 0 {
+			n := l.fit(batches)
+			l.handle(batches[:n])
+			batches = batches[n:]
+		}
+		if !open {
+			break
+		}
+		if l.appended >= l.options.CheckpointBytes {
+			l.checkpoint()
+		}
+	}
+	l.checkpoint()
+	return l.journal.Err()
+}
+
+// Bounds of one turn: an entry must fit a segment, and its answers should not wait for too much.
+const (
+	turnItems = 8192
+	turnBytes = 8 << 20
+)
+
+func (l *Lane) fit(batches []*kite.Batch) int {
+	items, bytes := 0, 0
+	for i, b := range batches {
+		items += len(b.Items)
+		bytes += len(b.Arena)
+		if i > 0 && (items > turnItems || bytes > turnBytes) {
+			return i
+		}
+	}
+	return len(batches)
+}
+
+func (l *Lane) handle(batches []*kite.Batch) {
+	nowMs := kite.UnixMs(l.now())
+	for _, b := range batches {
+		for i := range b.Items {
+			if l.needsAppended(&b.Items[i]) {
+				l.commit()
+			}
+			l.propose(&b.Items[i], nowMs)
+		}
+	}
+	l.commit()
+	for _, sink := range l.sinks {
+		sink.Durable(batches)
+	}
+	for _, b := range batches {
+		if b.Release != nil {
+			b.Release(b)
+		}
+	}
+}
+
+// commit appends, syncs and applies what the turn proposed so far, and writes the verdicts.
+func (l *Lane) commit() {
+	t := &l.turn
+	defer t.reset()
+	if len(t.records) == 0 {
+		return // repeats and refusals carry their verdicts already
+	}
+	err := l.journal.Append(t.records)
+	if err == nil && t.durable {
+		err = l.journal.Sync()
+	}
+	if err != nil {
+		code := kite.Unavailable
+		if errors.Is(err, store.ErrFull) {
+			code = kite.Busy
+		} else {
+			l.log.Error("journal write failed, the broker refuses publishes until it is restarted", "err", err)
+		}
+		for _, item := range t.items {
+			item.Verdict = code
+		}
+		return
+	}
+	for _, r := range t.records {
+		l.appended += int64(len(r.Body)) + 64
+		if err := l.state.apply(r); err != nil {
+			panic("sequence: the lane proposed what it cannot apply: " + err.Error())
+		}
+	}
+}
+
+func (l *Lane) checkpoint() {
+	l.appended = 0
+	if l.journal.Err() != nil {
+		return
+	}
+	if err := l.journal.Checkpoint(l.state.records); err != nil {
+		l.log.Error("checkpoint failed", "err", err)
+		return
+	}
+	if !l.routes.Loaded() {
+		return // nobody knows yet who needs what
+	}
+	trimmed, err := l.journal.Trim(l.needs())
+	switch {
+	case err != nil:
+		l.log.Error("trim failed", "err", err)
+	case trimmed.Units > 0:
+		l.log.Info("journal trimmed", "segments", trimmed.Units, "bytes", trimmed.Bytes)
+	}
+}
+
+// needs is what Trim must keep: whatever a durable group has not settled, every dead letter, every
+// undecided message.
+func (l *Lane) needs() store.Needs {
+	n := store.Needs{Floors: map[string]kite.Seq{}, BeforeMs: kite.UnixMs(l.now().Add(-l.options.Retention))}
+	topics := map[string]bool{}
+	for _, route := range l.routes.Routes() {
+		if !route.Durable() {
+			continue
+		}
+		floor := kite.Seq(1)
+		if standing := l.state.standings[flowKey{route.Topic, route.Group}]; standing != nil {
+			floor = standing.Floor()
+		}
+		if !topics[route.Topic] || floor < n.Floors[route.Topic] {
+			n.Floors[route.Topic] = floor
+		}
+		topics[route.Topic] = true
+	}
+	for stream := range l.state.heads {
+		if store.IsDead(stream) {
+			n.Floors[stream] = 1
+		}
+	}
+	for _, open := range l.state.open {
+		n.Open = append(n.Open, open.Position)
+	}
+	return n
+}
+
+// inbox is where batches gather between two turns.
+type inbox struct {
+	mu       sync.Mutex
+	wake     sync.Cond
+	batches  []*kite.Batch
+	spare    []*kite.Batch
+	items    int
+	bytes    int64
+	maxItems int
+	maxBytes int64
+	closed   bool
+}
+
+func (i *inbox) init(o Options) {
+	i.wake.L = &i.mu
+	i.maxItems, i.maxBytes = o.InboxItems, o.InboxBytes
+}
+
+func (i *inbox) put(b *kite.Batch) error {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.closed {
+		return kite.Errorf(kite.Unavailable, "the broker is stopping")
+	}
+	if i.items > 0 && (i.items+len(b.Items) > i.maxItems || i.bytes+int64(len(b.Arena)) > i.maxBytes) {
+		return kite.Errorf(kite.Busy, "%d requests wait for the journal, which is the bound", i.items)
+	}
+	i.batches = append(i.batches, b)
+	i.items += len(b.Items)
+	i.bytes += int64(len(b.Arena))
+	if len(i.batches) == 1 {
+		i.wake.Signal()
+	}
+	return nil
+}
+
+// take waits for batches and returns all of them; open is false after the last ones of a closed inbox.
+// The slice is good until the next take.
+func (i *inbox) take() (batches []*kite.Batch, open bool) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	for len(i.batches) == 0 && !i.closed {
+		i.wake.Wait()
+	}
+	batches, i.batches = i.batches, i.spare[:0]
+	i.spare = batches
+	i.items, i.bytes = 0, 0
+	return batches, !i.closed
+}
+
+func (i *inbox) close() {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.closed = true
+	i.wake.Signal()
+}
+
+func (i *inbox) depth() int {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.items
+}

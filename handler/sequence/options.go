@@ -1,0 +1,68 @@
+package sequence
+
+import (
+	"errors"
+	"time"
+
+	"github.com/kiteq/kiteq/internal/kite"
+)
+
+// Options of the lane.
+type Options struct {
+	// DedupeWindow is how long the id of a message is remembered: a repeat within it is answered true
+	// and stored once. Default 10m, 1s to 24h.
+	DedupeWindow time.Duration
+	// DedupeMax bounds the remembered ids, about 70 bytes each; the oldest goes first. Default 1000000,
+	// 1000 to 100000000.
+	DedupeMax int
+	// InboxItems bounds the requests that wait for the lane; more are answered busy. Default 65536,
+	// at least 1024.
+	InboxItems int
+	// InboxBytes bounds the payload bytes that wait for the lane. Default 64 MiB, at least 4 MiB.
+	InboxBytes int64
+	// CheckpointBytes is after how much appended payload the state is written as a checkpoint and
+	// what nobody needs is trimmed. Default 256 MiB, at least 1 MiB.
+	CheckpointBytes int64
+	// Retention is how long messages are kept after every durable group has settled them. Default 1h.
+	Retention time.Duration
+}
+
+// WithDefaults returns the options with the default in place of every zero.
+func (o Options) WithDefaults() Options {
+	if o.DedupeWindow == 0 {
+		o.DedupeWindow = 10 * time.Minute
+	}
+	if o.DedupeMax == 0 {
+		o.DedupeMax = 1_000_000
+	}
+	if o.InboxItems == 0 {
+		o.InboxItems = 1 << 16
+	}
+	if o.InboxBytes == 0 {
+		o.InboxBytes = 64 << 20
+	}
+	if o.CheckpointBytes == 0 {
+		o.CheckpointBytes = 256 << 20
+	}
+	if o.Retention == 0 {
+		o.Retention = time.Hour
+	}
+	return o
+}
+
+// Validate returns every problem, joined.
+func (o Options) Validate() error {
+	var problems []error
+	bad := func(ok bool, format string, args ...any) {
+		if !ok {
+			problems = append(problems, kite.Errorf(kite.Invalid, format, args...))
+		}
+	}
+	bad(o.DedupeWindow >= time.Second && o.DedupeWindow <= 24*time.Hour, "dedupe window %v: use 1s to 24h", o.DedupeWindow)
+	bad(o.DedupeMax >= 1000 && o.DedupeMax <= 100_000_000, "dedupe max %d: use 1000 to 100000000", o.DedupeMax)
+	bad(o.InboxItems >= 1024, "inbox items %d: use 1024 or more", o.InboxItems)
+	bad(o.InboxBytes >= 4<<20, "inbox bytes %d: use 4194304 or more", o.InboxBytes)
+	bad(o.CheckpointBytes >= 1<<20, "checkpoint bytes %d: use 1048576 or more", o.CheckpointBytes)
+	bad(o.Retention > 0, "retention %v: use more than 0", o.Retention)
+	return errors.Join(problems...)
+}

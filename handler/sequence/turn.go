@@ -1,0 +1,151 @@
+package sequence
+
+import (
+	"github.com/kiteq/kiteq/internal/kite"
+	"github.com/kiteq/kiteq/store"
+)
+
+// turn is what the lane has proposed and not yet appended: an overlay over the state.
+type turn struct {
+	items   []*kite.Item // every item whose verdict depends on the append, repeats within the turn too
+	records []*kite.Record
+	heads   map[string]kite.Seq
+	fresh   map[kite.MessageID]kite.Outcome
+	durable bool // something in it must be synced before it is answered
+}
+
+func (t *turn) init() {
+	t.heads = map[string]kite.Seq{}
+	t.fresh = map[kite.MessageID]kite.Outcome{}
+}
+
+func (t *turn) reset() {
+	t.items, t.records = t.items[:0], t.records[:0]
+	clear(t.heads)
+	clear(t.fresh)
+	t.durable = false
+}
+
+func (t *turn) add(item *kite.Item) {
+	t.items = append(t.items, item)
+	t.records = append(t.records, &item.Record)
+}
+
+// next gives the Seq that follows the stream's newest, proposed ones included.
+func (l *Lane) next(stream string) kite.Seq {
+	seq, ok := l.turn.heads[stream]
+	if !ok {
+		seq = l.state.heads[stream]
+	}
+	seq++
+	l.turn.heads[stream] = seq
+	return seq
+}
+
+// needsAppended tells whether the item decides a message that this turn prepares or decides.
+func (l *Lane) needsAppended(item *kite.Item) bool {
+	switch item.Kind {
+	case kite.KindCommit, kite.KindRollback, kite.KindPark:
+		_, fresh := l.turn.fresh[item.ID]
+		return fresh
+	}
+	return false
+}
+
+// propose decides what becomes of the item and adds its record to the turn, or writes its verdict.
+func (l *Lane) propose(item *kite.Item, nowMs int64) {
+	item.Verdict = kite.OK
+	switch item.Kind {
+	case kite.KindMessage, kite.KindPrepared:
+		l.proposeMessage(item, nowMs)
+	case kite.KindCommit:
+		l.proposeDecision(item, kite.OutcomeCommitted, nowMs)
+	case kite.KindRollback:
+		l.proposeDecision(item, kite.OutcomeRolledBack, nowMs)
+	case kite.KindPark:
+		l.proposePark(item, nowMs)
+	case kite.KindProgress:
+		item.TimeMs = nowMs
+		l.turn.add(item)
+	case kite.KindDead:
+		item.TimeMs = nowMs
+		item.Seq = l.next(store.Stream(&item.Record))
+		l.turn.durable = true
+		l.turn.add(item)
+	default:
+		panic("sequence: submitted a record of kind " + item.Kind.String())
+	}
+}
+
+func (l *Lane) proposeMessage(item *kite.Item, nowMs int64) {
+	t := &l.turn
+	if outcome, ok := t.fresh[item.ID]; ok {
+		item.Repeat, item.Outcome = true, outcome
+		t.items = append(t.items, item) // it stands or falls with the first
+		return
+	}
+	if outcome, ok := l.known(item.ID); ok {
+		item.Repeat, item.Outcome = true, outcome
+		return
+	}
+	item.TimeMs = nowMs
+	item.Outcome = kite.OutcomeUnknown
+	if item.Kind == kite.KindMessage {
+		item.Seq = l.next(item.Topic)
+		item.Outcome = kite.OutcomeCommitted
+	}
+	t.fresh[item.ID] = item.Outcome
+	t.durable = true
+	t.add(item)
+}
+
+func (l *Lane) known(id kite.MessageID) (kite.Outcome, bool) {
+	if open := l.state.open[id]; open != nil {
+		return kite.OutcomeUnknown, true
+	}
+	return l.state.seen.find(id)
+}
+
+// proposeDecision lets the first decision win: the same again changes nothing, the opposite is refused.
+func (l *Lane) proposeDecision(item *kite.Item, outcome kite.Outcome, nowMs int64) {
+	open := l.state.open[item.ID]
+	if open == nil {
+		was, ok := l.state.seen.find(item.ID)
+		item.Outcome = was
+		switch {
+		case !ok:
+			item.Verdict = kite.TxUnknown
+		case was == outcome:
+			item.Repeat = true
+		default:
+			item.Verdict = kite.TxConflict
+		}
+		return
+	}
+	item.TimeMs = nowMs
+	item.Topic, item.Ref, item.Outcome = open.Topic, open.Position, outcome
+	if outcome == kite.OutcomeCommitted {
+		item.Seq = l.next(open.Topic)
+	}
+	l.turn.fresh[item.ID] = outcome
+	l.turn.durable = true
+	l.turn.add(item)
+}
+
+func (l *Lane) proposePark(item *kite.Item, nowMs int64) {
+	open := l.state.open[item.ID]
+	if open == nil {
+		item.Verdict = kite.TxUnknown
+		return
+	}
+	item.Outcome = kite.OutcomeParked
+	if open.Parked {
+		item.Repeat = true
+		return
+	}
+	item.TimeMs = nowMs
+	item.Topic, item.Ref = open.Topic, open.Position
+	l.turn.fresh[item.ID] = kite.OutcomeParked
+	l.turn.durable = true
+	l.turn.add(item)
+}

@@ -1,0 +1,141 @@
+package session
+
+import (
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// DefaultInFlight is how many unanswered deliveries a connection may have. Go clients stop reading
+// their sockets at 100 (interop contract §0.6).
+const DefaultInFlight = 32
+
+// Directory finds the live members of a group. Reading it takes no lock.
+type Directory struct {
+	inFlight int32
+	mu       sync.Mutex // serialises Join and Leave
+	groups   sync.Map   // string -> *members
+}
+
+type members struct{ list atomic.Pointer[[]*Session] } // the slice is replaced, never changed
+
+// NewDirectory returns an empty directory that allows inFlight unanswered deliveries a connection,
+// 0 meaning DefaultInFlight.
+func NewDirectory(inFlight int) *Directory {
+	if inFlight <= 0 {
+		inFlight = DefaultInFlight
+	}
+	return &Directory{inFlight: int32(inFlight)}
+}
+
+// Join makes s a member of group and, for warmingUp, a rarely chosen one. A session that joins
+// again stays one member; it leaves the group it was in, whose name is returned, or "".
+func (d *Directory) Join(s *Session, group string, warmingUp time.Duration, now time.Time) (left string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if old := s.Group(); old != group {
+		d.removeLocked(s)
+		left = old
+	}
+	if warmingUp > 0 {
+		s.warm.Store(&warmUp{start: now, span: warmingUp})
+	} else {
+		s.warm.Store(nil)
+	}
+	s.group.Store(&group)
+	if s.joined {
+		return left
+	}
+	s.joined = true
+	entry, _ := d.groups.LoadOrStore(group, &members{})
+	m := entry.(*members)
+	list := append(slices.Clone(m.load()), s)
+	m.list.Store(&list)
+	return left
+}
+
+// Leave removes s from its group.
+func (d *Directory) Leave(s *Session) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.removeLocked(s)
+}
+
+func (d *Directory) removeLocked(s *Session) {
+	if !s.joined {
+		return
+	}
+	s.joined = false
+	m := d.find(s.Group())
+	list := slices.DeleteFunc(slices.Clone(m.load()), func(other *Session) bool { return other == s })
+	if len(list) == 0 {
+		d.groups.Delete(s.Group())
+	}
+	m.list.Store(&list)
+}
+
+func (m *members) load() []*Session {
+	if m == nil {
+		return nil
+	}
+	if list := m.list.Load(); list != nil {
+		return *list
+	}
+	return nil
+}
+
+func (d *Directory) find(group string) *members {
+	entry, ok := d.groups.Load(group)
+	if !ok {
+		return nil
+	}
+	return entry.(*members)
+}
+
+// Members returns the group's live sessions. The caller must not change the slice.
+func (d *Directory) Members(group string) []*Session { return d.find(group).load() }
+
+// Online tells whether the group has a live session.
+func (d *Directory) Online(group string) bool { return len(d.Members(group)) > 0 }
+
+// Claim chooses a random member of the group that has credit, takes bytes and is warm, and takes one
+// credit of it. It returns nil when there is none. One goroutine at a time may claim for a group.
+func (d *Directory) Claim(group string, now time.Time) *Session {
+	list := d.Members(group)
+	if len(list) == 0 {
+		return nil
+	}
+	start := rand.IntN(len(list))
+	for i := range list {
+		s := list[(start+i)%len(list)]
+		if !s.cold(now) && s.claim(d.inFlight) {
+			return s
+		}
+	}
+	return nil
+}
+
+// Pick chooses a random member of the group that is warm and takes bytes, or nil. It takes no credit.
+func (d *Directory) Pick(group string, now time.Time) *Session {
+	list := d.Members(group)
+	if len(list) == 0 {
+		return nil
+	}
+	start := rand.IntN(len(list))
+	for i := range list {
+		if s := list[(start+i)%len(list)]; !s.cold(now) && s.Conn.Writable() {
+			return s
+		}
+	}
+	return nil
+}
+
+// Groups calls visit for every group with live members, in no order.
+func (d *Directory) Groups(visit func(group string, members []*Session)) {
+	d.groups.Range(func(group, m any) bool {
+		visit(group.(string), m.(*members).load())
+		return true
+	})
+}

@@ -1,0 +1,96 @@
+package session
+
+import (
+	"math/rand/v2"
+	"sync/atomic"
+	"time"
+
+	"github.com/kiteq/kiteq/internal/kite"
+)
+
+// Conn is the connection under a session, as the transport provides it.
+type Conn interface {
+	// Write sends the buffer's bytes and recycles it: the caller has given it away. It never blocks.
+	// A connection whose unsent bytes pass the hard bound is closed.
+	Write(b *Buffer)
+	// Writable tells whether unsent bytes are below the soft bound: deliveries and checks wait while
+	// they are not, replies do not.
+	Writable() bool
+	// Close ends the connection after what was written; reason goes to the log.
+	Close(reason error)
+	// RemoteAddr is the peer's "ip:port".
+	RemoteAddr() string
+}
+
+// Session is one connection that a client opened. It belongs to one group from Directory.Join on.
+type Session struct {
+	ID   uint64
+	Conn Conn
+	// Framing is the protocol.Framing in which this client is answered, as a number: this package
+	// does not know the wire. The transport sets it before the first frame is handed on.
+	Framing uint8
+	// Level is what newer clients said in ConnMeta; 0 for every old one.
+	Level int32
+
+	group    atomic.Pointer[string]
+	warm     atomic.Pointer[warmUp]
+	inFlight atomic.Int32
+	opaque   atomic.Uint32
+	joined   bool // guarded by Directory.mu
+}
+
+type warmUp struct {
+	start time.Time
+	span  time.Duration
+}
+
+// firstOpaque begins the range of the numbers that the broker draws: no client generates them.
+const firstOpaque = 1 << 31
+
+// New returns a session that is in no group yet.
+func New(id uint64, conn Conn) *Session { return &Session{ID: id, Conn: conn} }
+
+// Group returns the session's group, or "" before Join.
+func (s *Session) Group() string {
+	if g := s.group.Load(); g != nil {
+		return *g
+	}
+	return ""
+}
+
+// NextCheck draws the opaque of a transaction check. Deliveries draw theirs in the lower half of
+// the range, checks in the upper.
+func (s *Session) NextCheck() uint32 { return firstOpaque | 1<<30 | s.opaque.Add(1)&(1<<30-1) }
+
+// Release gives back the credit of one delivery that was answered.
+func (s *Session) Release() { s.inFlight.Add(-1) }
+
+// InFlight returns how many deliveries are unanswered.
+func (s *Session) InFlight() int { return int(s.inFlight.Load()) }
+
+// claim takes one credit when there is one below limit and the connection takes bytes.
+func (s *Session) claim(limit int32) bool {
+	if s.inFlight.Load() >= limit || !s.Conn.Writable() {
+		return false
+	}
+	s.inFlight.Add(1) // only the shard of the session's group claims: no race for the last credit
+	return true
+}
+
+// cold tells whether the warm-up passes this session over this time: with the probability of the
+// share of the warm-up that is still to come.
+func (s *Session) cold(now time.Time) bool {
+	w := s.warm.Load()
+	if w == nil {
+		return false
+	}
+	elapsed := now.Sub(w.start)
+	if elapsed >= w.span {
+		s.warm.Store(nil)
+		return false
+	}
+	return rand.Float64() >= float64(elapsed)/float64(w.span)
+}
+
+// ErrOtherBroker is the reason given to connections that a stopping broker closes.
+var ErrOtherBroker = kite.Errorf(kite.Unavailable, "the broker is stopping")
