@@ -143,7 +143,7 @@ func TestGoldenDecode(t *testing.T) {
 		t.Run(v.Name, func(t *testing.T) {
 			t.Parallel()
 			raw := v.bytes(t)
-			if first := len(raw) >= 19; first && v.Direction == "C->B" && Command(v.Head.Command).opens() && v.Head.Opaque < 1<<24 {
+			if mayOpen := v.Direction == "C->B" && Command(v.Head.Command).opens() && v.Head.Opaque < 1<<24; mayOpen {
 				if f, err := Detect(raw); err != nil || f != v.framing() {
 					t.Errorf("detected %v, %v", f, err)
 				}
