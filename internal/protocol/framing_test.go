@@ -95,3 +95,12 @@ func FuzzDetect(f *testing.F) {
 		}
 	})
 }
+
+func TestFramingString(t *testing.T) {
+	t.Parallel()
+	for f, want := range map[Framing]string{FramingUnknown: "unknown", FramingG: "G", FramingL: "L", 9: "framing 9"} {
+		if got := f.String(); got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+	}
+}
