@@ -11,20 +11,20 @@ import (
 // Options of delivery.
 type Options struct {
 	// AckTimeout is how long a delivery may stay unanswered before it is sent again. Default 5s, 100ms to 1h.
-	AckTimeout time.Duration
+	AckTimeout time.Duration `toml:"ack_timeout"`
 	// Window bounds the messages of one flow that are sent, or wait to be sent again, at a time.
 	// Default 4096, 1 to 65536.
-	Window int
+	Window int `toml:"window"`
 	// Shards is how many goroutines deliver; a group belongs to one. Default the number of processors, 1 to 64.
-	Shards int
+	Shards int `toml:"shards"`
 	// ProgressEvery is how long settled messages may stay unrecorded: what a kill -9 repeats at most.
 	// Default 50ms, 1ms to 10s.
-	ProgressEvery time.Duration
+	ProgressEvery time.Duration `toml:"progress_every"`
 	// BindSkew is taken off the time at which a group was first bound, when its first message is looked
 	// for: the registry's clock and ours differ. Default 2s, 0 to 1h.
-	BindSkew time.Duration
+	BindSkew time.Duration `toml:"bind_skew"`
 	// Watermark is how many deliveries a second a group takes whose binding says nothing. Default 6000.
-	Watermark int
+	Watermark int `toml:"watermark"`
 }
 
 // WithDefaults returns the options with the default in place of every zero.

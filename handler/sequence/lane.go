@@ -116,11 +116,11 @@ func (l *Lane) Run(ctx context.Context, sinks ...Sink) error {
 		if !open {
 			break
 		}
-		if l.appended >= l.options.CheckpointBytes {
-			l.checkpoint()
+		if l.appended >= int64(l.options.CheckpointBytes) {
+			l.checkpoint(l.options.Retention)
 		}
 	}
-	l.checkpoint()
+	l.checkpoint(l.options.Retention)
 	return l.journal.Err()
 }
 
@@ -171,6 +171,10 @@ func (l *Lane) commit() {
 		return // repeats and refusals carry their verdicts already
 	}
 	err := l.journal.Append(t.records)
+	if errors.Is(err, store.ErrFull) {
+		l.checkpoint(0) // room is worth more than retention
+		err = l.journal.Append(t.records)
+	}
 	if err == nil && t.durable {
 		err = l.journal.Sync()
 	}
@@ -194,7 +198,8 @@ func (l *Lane) commit() {
 	}
 }
 
-func (l *Lane) checkpoint() {
+// checkpoint writes the state down and trims what nobody has needed for the retention time.
+func (l *Lane) checkpoint(retention time.Duration) {
 	l.appended = 0
 	if l.journal.Err() != nil {
 		return
@@ -206,7 +211,7 @@ func (l *Lane) checkpoint() {
 	if !l.routes.Loaded() {
 		return // nobody knows yet who needs what
 	}
-	trimmed, err := l.journal.Trim(l.needs())
+	trimmed, err := l.journal.Trim(l.needs(retention))
 	switch {
 	case err != nil:
 		l.log.Error("trim failed", "err", err)
@@ -217,8 +222,8 @@ func (l *Lane) checkpoint() {
 
 // needs is what Trim must keep: whatever a durable group has not settled, every dead letter, every
 // undecided message.
-func (l *Lane) needs() store.Needs {
-	n := store.Needs{Floors: map[string]kite.Seq{}, BeforeMs: kite.UnixMs(l.now().Add(-l.options.Retention))}
+func (l *Lane) needs(retention time.Duration) store.Needs {
+	n := store.Needs{Floors: map[string]kite.Seq{}, BeforeMs: kite.UnixMs(l.now().Add(-retention))}
 	topics := map[string]bool{}
 	for _, route := range l.routes.Routes() {
 		if !route.Durable() {
@@ -259,7 +264,7 @@ type inbox struct {
 
 func (i *inbox) init(o Options) {
 	i.wake.L = &i.mu
-	i.maxItems, i.maxBytes = o.InboxItems, o.InboxBytes
+	i.maxItems, i.maxBytes = o.InboxItems, int64(o.InboxBytes)
 }
 
 func (i *inbox) put(b *kite.Batch) error {

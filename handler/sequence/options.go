@@ -11,20 +11,20 @@ import (
 type Options struct {
 	// DedupeWindow is how long the id of a message is remembered: a repeat within it is answered true
 	// and stored once. Default 10m, 1s to 24h.
-	DedupeWindow time.Duration
+	DedupeWindow time.Duration `toml:"dedupe_window"`
 	// DedupeMax bounds the remembered ids, about 70 bytes each; the oldest goes first. Default 1000000,
 	// 1000 to 100000000.
-	DedupeMax int
+	DedupeMax int `toml:"dedupe_max"`
 	// InboxItems bounds the requests that wait for the lane; more are answered busy. Default 65536,
 	// at least 1024.
-	InboxItems int
+	InboxItems int `toml:"inbox_items"`
 	// InboxBytes bounds the payload bytes that wait for the lane. Default 64 MiB, at least 4 MiB.
-	InboxBytes int64
+	InboxBytes kite.ByteSize `toml:"inbox_bytes"`
 	// CheckpointBytes is after how much appended payload the state is written as a checkpoint and
 	// what nobody needs is trimmed. Default 256 MiB, at least 1 MiB.
-	CheckpointBytes int64
+	CheckpointBytes kite.ByteSize `toml:"checkpoint_bytes"`
 	// Retention is how long messages are kept after every durable group has settled them. Default 1h.
-	Retention time.Duration
+	Retention time.Duration `toml:"retention"`
 }
 
 // WithDefaults returns the options with the default in place of every zero.
@@ -61,8 +61,8 @@ func (o Options) Validate() error {
 	bad(o.DedupeWindow >= time.Second && o.DedupeWindow <= 24*time.Hour, "dedupe window %v: use 1s to 24h", o.DedupeWindow)
 	bad(o.DedupeMax >= 1000 && o.DedupeMax <= 100_000_000, "dedupe max %d: use 1000 to 100000000", o.DedupeMax)
 	bad(o.InboxItems >= 1024, "inbox items %d: use 1024 or more", o.InboxItems)
-	bad(o.InboxBytes >= 4<<20, "inbox bytes %d: use 4194304 or more", o.InboxBytes)
-	bad(o.CheckpointBytes >= 1<<20, "checkpoint bytes %d: use 1048576 or more", o.CheckpointBytes)
+	bad(o.InboxBytes >= 4<<20, "inbox bytes %v: use 4MiB or more", o.InboxBytes)
+	bad(o.CheckpointBytes >= 1<<20, "checkpoint bytes %v: use 1MiB or more", o.CheckpointBytes)
 	bad(o.Retention > 0, "retention %v: use more than 0", o.Retention)
 	return errors.Join(problems...)
 }

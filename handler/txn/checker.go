@@ -28,11 +28,11 @@ type Submitter interface {
 type Options struct {
 	// First is how long a transaction stays undecided before the first check. It should be longer than
 	// the longest local transaction. Default 10s, 100ms to 1h.
-	First time.Duration
+	First time.Duration `toml:"first_check"`
 	// Longest bounds the pause between two checks; it doubles from First on. Default 5m, First to 24h.
-	Longest time.Duration
+	Longest time.Duration `toml:"longest_pause"`
 	// MaxChecks is how many checks are sent before the transaction is parked. Default 15, 1 to 1000.
-	MaxChecks int
+	MaxChecks int `toml:"max_checks"`
 }
 
 // WithDefaults returns the options with the default in place of every zero.

@@ -1,0 +1,2 @@
+// Package admin answers operators over HTTP: is the broker alive, is it ready, what is it doing.
+package admin

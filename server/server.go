@@ -1,0 +1,293 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/kiteq/kiteq/conf"
+	"github.com/kiteq/kiteq/handler"
+	"github.com/kiteq/kiteq/handler/deliver"
+	"github.com/kiteq/kiteq/handler/exchange"
+	"github.com/kiteq/kiteq/handler/sequence"
+	"github.com/kiteq/kiteq/handler/session"
+	"github.com/kiteq/kiteq/handler/txn"
+	"github.com/kiteq/kiteq/internal/kite"
+	"github.com/kiteq/kiteq/registry/embedded"
+	"github.com/kiteq/kiteq/registry/zk"
+	"github.com/kiteq/kiteq/server/admin"
+	"github.com/kiteq/kiteq/server/transport"
+	"github.com/kiteq/kiteq/store"
+)
+
+// Server is one broker: every part, made but not started.
+type Server struct {
+	config conf.Config
+	log    *slog.Logger
+
+	journal    store.Journal
+	embedded   *embedded.Server // nil with a ZooKeeper elsewhere
+	registry   *zk.Registry
+	exchange   *exchange.Exchange
+	lane       *sequence.Lane
+	handler    *handler.Handler
+	dispatcher *deliver.Dispatcher
+	checker    *txn.Checker
+	transport  *transport.Transport
+	admin      *admin.Server // nil without
+
+	advertised string
+	serving    atomic.Bool
+	started    chan struct{} // closed when clients can find the broker
+}
+
+// New opens the store, replays it and makes the parts, upstream last. An error names the value and what
+// to do; nothing stays open after it.
+func New(c conf.Config, log *slog.Logger) (_ *Server, err error) {
+	s := &Server{config: c, log: log, exchange: &exchange.Exchange{}, started: make(chan struct{})}
+	defer func() {
+		if err != nil {
+			s.release()
+		}
+	}()
+	if s.advertised, err = advertised(c); err != nil {
+		return nil, err
+	}
+	if s.journal, err = openStore(c.Store, log); err != nil {
+		return nil, err
+	}
+	if s.lane, err = sequence.Open(c.Lane, s.journal, s.exchange, log); err != nil {
+		return nil, err
+	}
+	if err = s.openRegistry(); err != nil {
+		return nil, err
+	}
+	s.assemble()
+	if port := adminPort(c); port >= 0 {
+		if s.admin, err = admin.Listen(net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), s.Ready, log); err != nil {
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+// assemble makes the parts between the network and the journal. Requests go transport -> handler -> lane
+// -> journal; what became durable goes lane -> handler (answers), dispatcher (deliveries), checker.
+func (s *Server) assemble() {
+	c := s.config
+	directory := session.NewDirectory(c.InFlight)
+	recovered := s.lane.Recovered()
+	s.handler = handler.New(directory, s.journal.Class(), s.advertised, s.log)
+	s.handler.SetTopics(c.Topics)
+	courier := func() deliver.Courier { return handler.NewCourier(directory) }
+	s.dispatcher = deliver.New(c.Delivery, s.journal, s.lane, courier, recovered.Standing, recovered.Heads, s.log)
+	s.checker = txn.New(c.Transaction, handler.NewInquirer(directory, s.journal, s.log), s.lane, s.log)
+	for _, u := range recovered.Open {
+		if !u.Parked {
+			s.checker.Restore(txn.Undecided{
+				ID: u.ID, Topic: u.Topic, Group: u.Group, Position: u.Position,
+				PreparedMs: u.PreparedMs, ExpiresMs: u.ExpiresMs,
+			})
+		}
+	}
+	s.handler.Connect(s.lane, s.dispatcher, s.checker)
+	s.transport = transport.New(c.Network, s.handler, s.log)
+}
+
+// Started is closed when clients can find the broker.
+func (s *Server) Started() <-chan struct{} { return s.started }
+
+// Addr returns the address that clients dial, once Started.
+func (s *Server) Addr() string { return s.advertised }
+
+// AdminAddr returns the address of the health checks, or "".
+func (s *Server) AdminAddr() string {
+	if s.admin == nil {
+		return ""
+	}
+	return s.admin.Addr()
+}
+
+// RegistryAddr returns the address of the embedded registry, or "".
+func (s *Server) RegistryAddr() string {
+	if s.embedded == nil {
+		return ""
+	}
+	return s.embedded.Addr()
+}
+
+// Ready returns why the broker does not serve, or nil.
+func (s *Server) Ready() error {
+	var why []error
+	if err := s.journal.Err(); err != nil {
+		why = append(why, fmt.Errorf("store: %w", err))
+	}
+	if err := s.registry.Ready(); err != nil {
+		why = append(why, fmt.Errorf("registry: %w", err))
+	}
+	if !s.exchange.Loaded() {
+		why = append(why, errors.New("bindings: not read yet"))
+	}
+	if !s.serving.Load() {
+		why = append(why, errors.New("broker: starting or stopping"))
+	}
+	return errors.Join(why...)
+}
+
+// registryPatience is how long a starting broker waits for its registry.
+const registryPatience = 15 * time.Second
+
+// Run serves until ctx ends, then drains, and returns what went wrong on the way.
+//
+// Start: registry, lane, flows, checks; the network, so that handshakes work before anybody is told; the
+// topics' nodes and the bindings, so that no message finds nobody bound; the announcement last.
+func (s *Server) Run(ctx context.Context) error {
+	defer s.release()
+	crew := newCrew(context.WithoutCancel(ctx))
+	if s.admin != nil {
+		crew.start("admin", s.admin.Run)
+	}
+	if syncer, ok := s.journal.(interface{ Run(context.Context) error }); ok {
+		crew.start("journal", syncer.Run)
+	}
+	if s.embedded != nil {
+		crew.start("embedded registry", s.embedded.Run)
+	}
+	crew.start("registry", s.registry.Run)
+	crew.start("lane", func(ctx context.Context) error { return s.lane.Run(ctx, s.handler, s.dispatcher, s.checker) })
+	crew.start("delivery", s.dispatcher.Run)
+	crew.start("checks", s.checker.Run)
+	crew.start("network", s.transport.Run)
+	err := s.announce(ctx, crew)
+	if err == nil {
+		s.serving.Store(true)
+		close(s.started)
+		s.log.Info("broker serves", "addr", s.advertised, "admin", s.AdminAddr(), "topics", s.config.Topics,
+			"class", string(s.journal.Class()), "registry", s.config.ZKHost, "cluster", s.config.ClusterName)
+		select {
+		case <-ctx.Done():
+		case err = <-crew.failed:
+		}
+	}
+	return errors.Join(err, s.stop(context.WithoutCancel(ctx), crew))
+}
+
+// announce brings the broker from "can be dialled" to "is found".
+func (s *Server) announce(ctx context.Context, crew *crew) error {
+	select {
+	case <-s.transport.Ready():
+		s.settleAddr()
+	case err := <-crew.failed:
+		return err
+	case <-ctx.Done():
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, registryPatience)
+	defer cancel()
+	loaded := make(chan struct{})
+	if err := s.registry.CreateTopics(ctx, s.config.Topics); err != nil {
+		return s.registryError(err)
+	}
+	crew.start("bindings", func(ctx context.Context) error {
+		return s.registry.WatchBindings(ctx, s.config.Topics, s.bindings(loaded))
+	})
+	select {
+	case <-loaded:
+	case err := <-crew.failed:
+		return err
+	case <-ctx.Done():
+		return s.registryError(ctx.Err())
+	}
+	if err := s.registry.Announce(ctx, s.advertised, s.config.Topics); err != nil {
+		return s.registryError(err)
+	}
+	return nil
+}
+
+func (s *Server) registryError(err error) error {
+	if why := s.registry.Ready(); why != nil {
+		err = why
+	}
+	return fmt.Errorf("registry %s: %w: is ZooKeeper running there? name one that is with -zkhost, or use -zkhost=embedded", s.config.ZKHost, err)
+}
+
+// stop takes the broker down, upstream first: nobody finds it any more, those who are connected are
+// served until they leave or the drain timeout ends, publishes are refused, deliveries stop and hand in
+// their progress, the lane finishes, the connections close, and the journal is synced and closed.
+func (s *Server) stop(ctx context.Context, crew *crew) error {
+	s.serving.Store(false)
+	s.log.Info("broker stops", "drain_timeout", s.config.DrainTimeout)
+	withdraw, cancel := context.WithTimeout(ctx, 5*time.Second)
+	if err := s.registry.Withdraw(withdraw); err != nil {
+		s.log.Warn("withdraw failed, clients find the broker until its session ends", "err", err)
+	}
+	cancel()
+	s.drain(ctx)
+	s.handler.Refuse()
+	for _, name := range []string{"bindings", "checks", "delivery", "lane", "network", "registry", "embedded registry", "journal", "admin"} {
+		crew.stop(name)
+	}
+	return errors.Join(crew.err(), s.journal.Close())
+}
+
+func (s *Server) drain(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, s.config.DrainTimeout)
+	defer cancel()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for s.transport.Connections() > 0 {
+		select {
+		case <-ctx.Done():
+			s.log.Info("clients are still connected", "connections", s.transport.Connections())
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// release closes what New opened and Run did not.
+func (s *Server) release() {
+	if s.registry != nil {
+		_ = s.registry.Close()
+	}
+	if s.embedded != nil {
+		_ = s.embedded.Close()
+	}
+	if s.journal != nil {
+		_ = s.journal.Close()
+	}
+}
+
+// bindings compiles every picture of the registry into routes. loaded is closed after the first.
+func (s *Server) bindings(loaded chan struct{}) func(bindings registryBindings) {
+	first := true
+	complained := map[string]bool{}
+	return func(bindings registryBindings) {
+		var routes []kite.Route
+		for topic, groups := range bindings {
+			for _, g := range groups {
+				for _, bad := range g.Bad {
+					if !complained[bad.Error()] {
+						complained[bad.Error()] = true
+						s.log.Warn("binding left out", "topic", topic, "group", g.Group, "err", bad)
+					}
+				}
+				if len(g.Bindings) > 0 {
+					routes = append(routes, kite.Route{Topic: topic, Group: g.Group, Bindings: g.Bindings, SinceMs: g.SinceMs})
+				}
+			}
+		}
+		s.exchange.Swap(routes)
+		s.dispatcher.Routes(s.exchange.Routes())
+		s.log.Info("bindings read", "routes", len(routes))
+		if first {
+			first = false
+			close(loaded)
+		}
+	}
+}

@@ -1,0 +1,2 @@
+// Package transport carries frames between sockets and the handler, on gnet's event loops.
+package transport
