@@ -1,0 +1,190 @@
+package zk
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/kiteq/kiteq/internal/kite"
+)
+
+// Options says where ZooKeeper is and how patient to be.
+type Options struct {
+	// Hosts are the servers, "host:port" each, at least one. Names are looked up when a handle is
+	// opened, thus again after three session timeouts without a session.
+	Hosts []string
+	// Root is the chroot: a path that goes before every znode, made when missing. Default "": none.
+	Root string
+	// Auth is "user:password" of the digest scheme, for servers whose znodes are protected. Nodes are
+	// made open to everyone all the same, as existing clients need them. Default "": none.
+	Auth string
+	// SessionTimeout is how long the server keeps the session of a silent broker. The server may grant
+	// another time. Default 30s, from 100ms to 10m.
+	SessionTimeout time.Duration
+	// ConnectTimeout bounds one TCP connect. Default 1s, from 10ms to 1m.
+	ConnectTimeout time.Duration
+	// Spacing is the pause between the nodes of two topics, since old Go clients lose events of a
+	// burst. Default 20ms, at most 10s, below 0 none.
+	Spacing time.Duration
+	// GapOnLeftover is the time from the removal of a broker's node to its new creation. When it is
+	// shorter clients may take both for no change and keep a dead connection. Default 1.5s, at most
+	// 1m, below 0 none.
+	GapOnLeftover time.Duration
+	// Dial opens a connection, for instance one with TLS. Default: TCP.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+}
+
+// Form is what ParseURL reads, for messages and help texts.
+const Form = "zk://host:port,host:port[/chroot][?timeout=30s]"
+
+const defaultPort = "2181"
+
+// WithDefaults returns the options with every zero value replaced.
+func (o Options) WithDefaults() Options {
+	for _, d := range []struct {
+		value *time.Duration
+		is    time.Duration
+	}{
+		{&o.SessionTimeout, 30 * time.Second},
+		{&o.ConnectTimeout, time.Second},
+		{&o.Spacing, 20 * time.Millisecond},
+		{&o.GapOnLeftover, 1500 * time.Millisecond},
+	} {
+		if *d.value == 0 {
+			*d.value = d.is
+		}
+	}
+	if o.Dial == nil {
+		o.Dial = new(net.Dialer).DialContext
+	}
+	return o
+}
+
+// Validate returns every problem, joined, each naming the value and what is allowed.
+func (o Options) Validate() error {
+	var bad []error
+	refuse := func(format string, args ...any) {
+		bad = append(bad, kite.Errorf(kite.Invalid, format, args...))
+	}
+	if len(o.Hosts) == 0 {
+		refuse("no ZooKeeper host: give at least one host:port")
+	}
+	for _, host := range o.Hosts {
+		if err := checkHost(host); err != nil {
+			bad = append(bad, err)
+		}
+	}
+	if err := checkRoot(o.Root); err != nil {
+		bad = append(bad, err)
+	}
+	if user, _, ok := strings.Cut(o.Auth, ":"); o.Auth != "" && (!ok || user == "") {
+		refuse("ZooKeeper auth: write it as user:password") // without the value, which is a secret
+	}
+	for _, d := range []struct {
+		name                 string
+		value, lowest, limit time.Duration
+	}{
+		{"session timeout", o.SessionTimeout, 100 * time.Millisecond, 10 * time.Minute},
+		{"connect timeout", o.ConnectTimeout, 10 * time.Millisecond, time.Minute},
+		{"spacing", max(o.Spacing, 0), 0, 10 * time.Second},
+		{"gap on leftover", max(o.GapOnLeftover, 0), 0, time.Minute},
+	} {
+		if d.value < d.lowest || d.value > d.limit {
+			refuse("ZooKeeper %s %v: from %v to %v is allowed", d.name, d.value, d.lowest, d.limit)
+		}
+	}
+	return errors.Join(bad...)
+}
+
+// ParseURL reads Form, with or without "zk://". A host without a port has 2181. What the text does
+// not say is left at zero.
+func ParseURL(text string) (Options, error) {
+	refuse := func(format string, args ...any) (Options, error) {
+		return Options{}, kite.Errorf(kite.Invalid, "ZooKeeper address %q: %w: write %s", text, fmt.Errorf(format, args...), Form)
+	}
+	rest, hasScheme := strings.CutPrefix(strings.TrimSpace(text), "zk://")
+	if scheme, _, other := strings.Cut(rest, "://"); other && !hasScheme {
+		return refuse("scheme %q is not zk", scheme)
+	}
+	rest, query, _ := strings.Cut(rest, "?")
+	hosts, root, hasRoot := strings.Cut(rest, "/")
+	if strings.Contains(hosts, "@") {
+		return refuse("a user or password does not belong here")
+	}
+	var o Options
+	for _, host := range strings.Split(hosts, ",") {
+		host = strings.TrimSpace(host)
+		if host == "" {
+			return refuse("a host is empty")
+		}
+		host = withPort(host)
+		if err := checkHost(host); err != nil {
+			return refuse("%w", err)
+		}
+		o.Hosts = append(o.Hosts, host)
+	}
+	if hasRoot && root != "" {
+		o.Root = "/" + root
+		if err := checkRoot(o.Root); err != nil {
+			return refuse("%w", err)
+		}
+	}
+	values, err := url.ParseQuery(query)
+	if err != nil {
+		return refuse("query %q: %w", query, err)
+	}
+	for key, value := range values {
+		if key != "timeout" {
+			return refuse("parameter %q is not known, only timeout is", key)
+		}
+		if o.SessionTimeout, err = time.ParseDuration(value[0]); err != nil || o.SessionTimeout <= 0 {
+			return refuse("timeout %q is no duration like 30s", value[0])
+		}
+	}
+	return o, nil
+}
+
+// withPort adds the default port when host has none.
+func withPort(host string) string {
+	if _, _, err := net.SplitHostPort(host); err == nil {
+		return host
+	}
+	if bare := strings.Trim(host, "[]"); !strings.Contains(host, ":") || host == "["+bare+"]" {
+		return net.JoinHostPort(bare, defaultPort)
+	}
+	return host
+}
+
+func checkHost(hostport string) error {
+	host, port, err := net.SplitHostPort(hostport)
+	if err != nil {
+		return kite.Errorf(kite.Invalid, "ZooKeeper host %q is not host:port", hostport)
+	}
+	if host == "" || strings.ContainsAny(host, " /\t") {
+		return kite.Errorf(kite.Invalid, "ZooKeeper host %q has no usable name", hostport)
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+		return kite.Errorf(kite.Invalid, "ZooKeeper host %q: port %q is not from 1 to 65535", hostport, port)
+	}
+	return nil
+}
+
+func checkRoot(root string) error {
+	if root == "" {
+		return nil
+	}
+	if root[0] != '/' {
+		return kite.Errorf(kite.Invalid, "chroot %q does not begin with '/'", root)
+	}
+	for _, name := range strings.Split(root[1:], "/") {
+		if name == "" || name == "." || name == ".." || strings.ContainsFunc(name, func(r rune) bool { return r < ' ' || r == 0x7f }) {
+			return kite.Errorf(kite.Invalid, "chroot %q: %q is no name of a znode", root, name)
+		}
+	}
+	return nil
+}

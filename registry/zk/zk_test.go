@@ -1,0 +1,18 @@
+package zk_test
+
+import (
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"github.com/kiteq/kiteq/internal/zktest"
+	"github.com/kiteq/kiteq/registry/registrytest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func TestConformance(t *testing.T) {
+	t.Parallel()
+	server := zktest.Start(t)
+	registrytest.Run(t, func(t *testing.T) registrytest.Env { return zktest.Env(t, server) })
+}
