@@ -1,0 +1,129 @@
+package client
+
+import (
+	"crypto/rand"
+	"time"
+
+	"github.com/kiteq/kiteq/internal/kite"
+	"github.com/kiteq/kiteq/internal/protocol"
+)
+
+// Limits of what may be published.
+const (
+	// MaxMessage is the largest message, bytes: body, names, properties and some overhead together.
+	MaxMessage = kite.MaxPayload - headroom
+	// MaxDeliverLimit is the most delivery attempts per group that a message may ask for.
+	MaxDeliverLimit = kite.MaxDeliverLimit
+	// MaxLifetime is the longest that a broker keeps a message.
+	MaxLifetime = kite.MaxLifetime
+)
+
+// headroom is kept free in a frame: the broker fills in header fields, and the message must fit
+// then, too.
+const headroom = 64
+
+// Message is what a producer publishes. The client never changes it, and reads it until the call
+// that got it returns (PublishAsync: until Pending.Wait returns).
+type Message struct {
+	// ID is 32 hexadecimal digits. Empty means a random one, which the caller's Message does not
+	// show: set it with NewID to know it. Brokers store an id once, so publishing again under the
+	// same id is how to repeat without doubling.
+	ID string
+	// Topic is where to publish; it must be one of Options.Topics.
+	Topic string
+	// Type is the messageType by which consumer groups choose, 1 to 255 bytes.
+	Type string
+	// Body is the content; Text says that it is a UTF-8 string for consumers that tell them apart.
+	Body []byte
+	Text bool
+	// Properties travel in the header.
+	Properties map[string]string
+	// Expires is when the message is not worth delivering any more, rounded up to a second. Zero
+	// means the broker's limit, MaxLifetime.
+	Expires time.Time
+	// DeliverLimit is how many attempts each group gets, 1 to MaxDeliverLimit. 0 means MaxDeliverLimit.
+	DeliverLimit int
+	// Fly messages are never stored: fast, and lost when nobody takes them or the broker stops.
+	Fly bool
+}
+
+// NewID returns a random message id.
+func NewID() string {
+	var id kite.MessageID
+	rand.Read(id[:])
+	return id.String()
+}
+
+// outgoing is a message ready to be sent: checked, with an id, and owned by the client except for
+// the body and the properties.
+type outgoing struct {
+	header  protocol.Header
+	body    []byte
+	command protocol.Command
+}
+
+// outgoing checks m against the limits and fills in what is left to the client.
+func (m *Message) outgoing(group string, commit bool, now time.Time) (outgoing, error) {
+	if err := m.check(group, commit, now); err != nil {
+		return outgoing{}, err
+	}
+	o := outgoing{body: m.Body, command: protocol.CmdBytesMessage}
+	if m.Text {
+		o.command = protocol.CmdStringMessage
+	}
+	o.header = protocol.Header{
+		MessageID: m.ID, Topic: m.Topic, MessageType: m.Type, GroupID: group,
+		ExpiredTime: -1, DeliverLimit: int32(m.DeliverLimit), Commit: commit, Fly: m.Fly,
+		Properties: m.Properties, CreateTime: now.Unix(),
+	}
+	if o.header.MessageID == "" {
+		o.header.MessageID = NewID()
+	}
+	if m.DeliverLimit == 0 {
+		o.header.DeliverLimit = MaxDeliverLimit
+	}
+	if !m.Expires.IsZero() {
+		o.header.ExpiredTime = m.Expires.Add(time.Second - 1).Unix()
+	}
+	return o, nil
+}
+
+func (m *Message) check(group string, commit bool, now time.Time) error {
+	if err := kite.CheckTopic(m.Topic); err != nil {
+		return err
+	}
+	switch _, ok := kite.ParseMessageID(m.ID); {
+	case m.ID != "" && !ok:
+		return kite.Errorf(kite.Invalid, "message id %.40q: give 32 hexadecimal digits, or leave it empty", m.ID)
+	case m.Type == "" || len(m.Type) > kite.MaxName:
+		return kite.Errorf(kite.Invalid, "message type %.32q of topic %s: 1 to %d bytes are allowed", m.Type, m.Topic, kite.MaxName)
+	case m.DeliverLimit < 0 || m.DeliverLimit > MaxDeliverLimit:
+		return kite.Errorf(kite.Invalid, "deliver limit %d: 1 to %d are allowed, 0 means %d", m.DeliverLimit, MaxDeliverLimit, MaxDeliverLimit)
+	case !m.Expires.IsZero() && !m.Expires.After(now):
+		return kite.Errorf(kite.Expired, "message expires at %s, which has passed: set a later time, or none", m.Expires.Format(time.RFC3339))
+	case m.Fly && !commit:
+		return kite.Errorf(kite.Invalid, "a fly message is never stored and so cannot be prepared: leave Fly unset")
+	}
+	if size := m.size(group); size > MaxMessage {
+		return kite.Errorf(kite.TooLarge, "message of %d bytes to topic %s: at most %d are allowed", size, m.Topic, MaxMessage)
+	}
+	return nil
+}
+
+// size is an upper bound of the encoded size: every field with the largest tag and length it can have.
+func (m *Message) size(group string) int {
+	const fixed, field = 192, 8
+	size := fixed + len(m.Body) + len(m.Topic) + len(m.Type) + len(group)
+	for k, v := range m.Properties {
+		size += len(k) + len(v) + 3*field
+	}
+	return size
+}
+
+// appendTo appends the message as one frame.
+func (o *outgoing) appendTo(dst []byte, opaque uint32) []byte {
+	return protocol.AppendMessage(dst, framing, opaque, o.command, &o.header, o.body)
+}
+
+// framing is the one that this client speaks.
+const framing = protocol.FramingG
