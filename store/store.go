@@ -3,6 +3,7 @@ package store
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/kiteq/kiteq/internal/kite"
 )
@@ -113,3 +114,6 @@ func Stream(r *kite.Record) string {
 
 // DeadStream names the dead letters of a group on a topic. '/' keeps it apart from topics.
 func DeadStream(topic, group string) string { return topic + "/" + group }
+
+// IsDead tells whether the stream is one of dead letters.
+func IsDead(stream string) bool { return strings.Contains(stream, "/") }
