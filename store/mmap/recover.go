@@ -1,0 +1,391 @@
+package mmap
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"runtime/debug"
+	"slices"
+	"strings"
+
+	"github.com/kiteq/kiteq/internal/kite"
+	"github.com/kiteq/kiteq/store"
+)
+
+// Open recovers and opens the journal in o.Dir. A nil log discards.
+//
+// It first only looks: at the headers, at the newest checkpoint that is whole, at the indexes, and
+// at every batch of the last segment. Damage ends it here with a *store.CorruptionError, and nothing
+// was changed. Then it repairs what a dying process leaves: a torn tail, a file without a header, a
+// missing index. store.ErrLocked says that another process has the directory.
+func Open(o Options, log *slog.Logger) (_ *Journal, err error) {
+	o = o.WithDefaults()
+	if err := o.Validate(); err != nil {
+		return nil, &kite.Error{Code: kite.Invalid, Op: "open the journal", Err: err}
+	}
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	if err := o.FS.MkdirAll(o.Dir); err != nil {
+		return nil, fmt.Errorf("create the store directory %s: %w", o.Dir, err)
+	}
+	lock, err := lockDir(o.Dir)
+	if err != nil {
+		return nil, err
+	}
+	j := &Journal{
+		o: o, fs: o.FS, log: log.With("component", "store"), lock: lock,
+		streams: map[string]*stream{}, late: map[lateCommit]kite.Seq{}, sequence: 1,
+	}
+	r := &recovery{j: j}
+	if err := r.run(); err != nil {
+		if r.unborn != nil {
+			r.unborn.release()
+		}
+		return nil, errors.Join(err, j.release())
+	}
+	return j, nil
+}
+
+// recovery is what Open learns.
+type recovery struct {
+	j         *Journal
+	numbers   []uint64 // of the segment files
+	indexes   []uint64
+	snapshots []uint64
+	temporary []string
+	damaged   error         // of the newest checkpoint, when an older one is used
+	unborn    *segment      // a last segment file without a header; it holds nothing, or (whole) nothing durable
+	unsaved   []*segment    // sealed, their index was rebuilt
+	durable   kite.Position // up to here the disk had everything
+	torn      error         // why the bytes behind the last batch are none; nil when they are zero
+	whole     bool          // there are whole batches among them
+}
+
+func (r *recovery) run() (err error) {
+	defer r.j.caught(debug.SetPanicOnFault(true), &err)
+	for _, step := range []func() error{r.list, r.checkpoint, r.segments, r.chain, r.heads, r.repair} {
+		if err := step(); err != nil {
+			return err
+		}
+	}
+	for _, st := range r.j.streams {
+		r.j.raise(st)
+	}
+	return nil
+}
+
+// caught makes an error of a fault in a mapping while all of them are read.
+func (j *Journal) caught(before bool, err *error) {
+	debug.SetPanicOnFault(before)
+	fault := recover()
+	if fault == nil {
+		return
+	}
+	if addr, ok := faultAddress(fault); ok {
+		for _, seg := range j.segments {
+			if off, ok := within(seg.data, addr); ok {
+				*err = seg.corrupt(off, errFault)
+				return
+			}
+		}
+	}
+	panic(fault)
+}
+
+// list sorts the names in the directory. A name that is none of ours stops it: the directory is
+// probably not meant for a journal.
+func (r *recovery) list() error {
+	names, err := r.j.fs.List(r.j.o.Dir)
+	if err != nil {
+		return fmt.Errorf("list the store directory: %w", err)
+	}
+	for _, name := range names {
+		number, ext, ok := parseName(name)
+		switch {
+		case name == lockName || name == "lost+found" || strings.HasPrefix(name, "."):
+		case ok && ext == segmentExt:
+			r.numbers = append(r.numbers, number)
+		case ok && ext == indexExt:
+			r.indexes = append(r.indexes, number)
+		case ok && ext == checkpointExt:
+			r.snapshots = append(r.snapshots, number)
+		case filepath.Ext(name) == tempExt:
+			r.temporary = append(r.temporary, filepath.Join(r.j.o.Dir, name))
+		case filepath.Ext(name) == cutExt:
+		default:
+			return fmt.Errorf("open the journal in %s: %s is not a file of the journal; move it away or choose an empty directory",
+				r.j.o.Dir, filepath.Join(r.j.o.Dir, name))
+		}
+	}
+	slices.Sort(r.numbers)
+	slices.Sort(r.snapshots)
+	return nil
+}
+
+// checkpoint opens the newest one that is whole.
+func (r *recovery) checkpoint() error {
+	var broken []uint64
+	for _, number := range slices.Backward(r.snapshots) {
+		c, err := openCheckpoint(r.j.fs, r.j.o.Dir, number)
+		var bad *store.CorruptionError
+		switch {
+		case errors.As(err, &bad):
+			broken = append(broken, number)
+			if r.damaged == nil {
+				r.damaged = err
+			}
+			continue
+		case err != nil:
+			return err
+		}
+		r.j.restore, r.j.covered = c, c.position
+		r.durable = c.position
+		break
+	}
+	if n := len(r.snapshots); n > 0 {
+		r.j.snapshot = r.snapshots[n-1]
+	}
+	// Broken ones come first, so they go before the good ones when new ones are written.
+	r.j.snapshots = append(broken, slices.DeleteFunc(r.snapshots, func(n uint64) bool { return slices.Contains(broken, n) })...)
+	return nil
+}
+
+// segments maps all files and reads their headers, then finds out what lies in them.
+func (r *recovery) segments() error {
+	j := r.j
+	for i, number := range r.numbers {
+		seg := &segment{number: number, path: numbered(j.o.Dir, number, segmentExt), fs: j.fs}
+		data, err := mapFile(j.fs, seg.path)
+		if err != nil {
+			return fmt.Errorf("open a segment: %w", err)
+		}
+		seg.data = data
+		seg.refs.Store(1)
+		err = seg.readHeader()
+		if err != nil && i == len(r.numbers)-1 && seg.neverDurable() {
+			r.unborn = seg
+			break
+		}
+		j.segments = append(j.segments, seg)
+		if err != nil {
+			return err
+		}
+	}
+	for i, seg := range j.segments {
+		if i == len(j.segments)-1 {
+			return r.last(seg)
+		}
+		end := int64(-1)
+		if next := j.segments[i+1]; next.number == seg.number+1 {
+			end = int64(next.base - seg.base)
+		}
+		if err := r.sealed(seg, end); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// sealed takes the segment's index, or makes one. end is where the segment must end, -1 when the
+// next one was trimmed.
+func (r *recovery) sealed(seg *segment, end int64) error {
+	if slices.Contains(r.indexes, seg.number) {
+		err := r.load(seg, end)
+		if err == nil {
+			return nil
+		}
+		r.j.log.Warn("index not usable, it is rebuilt", "file", seg.path, "err", err)
+	}
+	stop, err := r.scan(seg)
+	if err != nil {
+		return err
+	}
+	if end >= 0 && seg.end != end {
+		return seg.corrupt(seg.end, fmt.Errorf("%w; the next segment follows offset %d", stop, end))
+	}
+	if end < 0 && !(errors.Is(stop, errEnd) && allZero(seg.data[seg.end:])) {
+		return seg.corrupt(seg.end, stop)
+	}
+	r.j.retire(seg)
+	r.unsaved = append(r.unsaved, seg)
+	return nil
+}
+
+// load reads the segment's index file. It changes nothing unless all of it fits.
+func (r *recovery) load(seg *segment, end int64) error {
+	j := r.j
+	b, err := mapFile(j.fs, numbered(j.o.Dir, seg.number, indexExt))
+	if err != nil {
+		return err
+	}
+	t, err := readIndex(b, seg)
+	if err == nil && end >= 0 && t.end != end {
+		err = errIndex // of an earlier sealing; the segment was opened again
+	}
+	streams := make([]*stream, len(t.streams))
+	for i, e := range t.streams {
+		if streams[i] = j.streams[string(e.name)]; streams[i] == nil {
+			streams[i] = newStream(string(e.name))
+		}
+		if e.first < streams[i].next || e.first == 0 {
+			err = errors.Join(err, errIndex)
+		}
+	}
+	if err != nil {
+		_ = j.fs.Unmap(b)
+		return err
+	}
+	seg.index, seg.mapped, seg.end, seg.newestMs = b, true, t.end, t.newestMs
+	for i, e := range t.streams {
+		st, p := streams[i], part{seg: seg, first: e.first, count: e.count, at: e.at}
+		j.streams[st.name] = st
+		st.parts = append(st.parts, p)
+		st.next = p.next()
+		seg.holds = append(seg.holds, hold{st, p.next() - 1})
+	}
+	for _, l := range t.late {
+		if i := slices.IndexFunc(j.segments, func(s *segment) bool { return s.number == l.segment }); i >= 0 {
+			j.segments[i].keep(streams[l.stream], l.seq)
+		}
+	}
+	return nil
+}
+
+// scan reads all batches of the segment into the index, as Append would have.
+func (r *recovery) scan(seg *segment) (stop, err error) {
+	j := r.j
+	var rec kite.Record
+	seg.end, j.sequence, stop, err = seg.scan(segmentHeader, seg.sequence, func(off int64, h batch) error {
+		r.durable = max(r.durable, h.durable)
+		return h.records(seg.data[off:], &rec, func(at int64, topic []byte) error {
+			st, err := r.place(&rec, topic)
+			if err != nil {
+				return &recordError{at, err}
+			}
+			j.note(seg, st, &rec, off+at)
+			return nil
+		})
+	})
+	return stop, err
+}
+
+// place returns the stream of a record that was read, nil when it has none.
+func (r *recovery) place(rec *kite.Record, topic []byte) (*stream, error) {
+	j := r.j
+	j.key = append(j.key[:0], topic...)
+	switch rec.Kind {
+	case kite.KindMessage, kite.KindCommit:
+	case kite.KindDead:
+		j.key = append(append(j.key, '/'), rec.Group...)
+	default:
+		return nil, nil
+	}
+	if len(j.key) == 0 || rec.Seq == 0 {
+		return nil, nil
+	}
+	st := j.streams[string(j.key)]
+	if st == nil {
+		st = newStream(string(j.key))
+		j.streams[st.name] = st
+	}
+	// Only a trimmed segment, so never one segment in itself, may leave a gap.
+	if rec.Seq < st.next || len(st.open) > 0 && rec.Seq != st.next {
+		return nil, fmt.Errorf("seq %d of %s where %d belongs", rec.Seq, st.name, st.next)
+	}
+	return st, nil
+}
+
+// last finds the end of the journal.
+func (r *recovery) last(seg *segment) error {
+	r.durable = max(r.durable, seg.base)
+	if slices.Contains(r.indexes, seg.number) {
+		// It was sealed, and its successor never came about: what the index covers was durable.
+		if b, err := mapFile(r.j.fs, numbered(r.j.o.Dir, seg.number, indexExt)); err == nil {
+			if t, err := readIndex(b, seg); err == nil {
+				r.durable = max(r.durable, seg.position(t.end))
+			}
+			_ = r.j.fs.Unmap(b)
+		}
+	}
+	stop, err := r.scan(seg)
+	if err != nil {
+		return err
+	}
+	if r.durable > seg.limit() {
+		return seg.corrupt(seg.end, fmt.Errorf("%w; the journal was durable up to offset %d", stop, r.durable-seg.base))
+	}
+	if errors.Is(stop, errEnd) && allZero(seg.data[seg.end:]) {
+		return nil
+	}
+	for off := seg.end + batchAlign; off+batchHeader <= int64(len(seg.data)); off += batchAlign {
+		h, err := readBatch(seg.data[off:], seg.epoch, seg.position(off))
+		if err != nil {
+			continue
+		}
+		if h.durable > seg.limit() {
+			return seg.corrupt(seg.end, fmt.Errorf("%w; batch %d behind it says that it was durable", stop, h.sequence))
+		}
+		r.whole = true
+		off += h.length - batchAlign
+	}
+	r.torn = stop
+	return nil
+}
+
+// chain checks that every segment from the checkpoint on is there.
+func (r *recovery) chain() error {
+	j := r.j
+	missing := func(path string, err error) error {
+		if r.damaged != nil {
+			return r.damaged // without it the gap would not matter
+		}
+		return &store.CorruptionError{File: path, Err: err}
+	}
+	if len(j.segments) == 0 {
+		if j.covered > 0 || r.damaged != nil {
+			return missing(numbered(j.o.Dir, j.snapshot, checkpointExt), errors.New("the segments that it refers to are missing"))
+		}
+		return nil
+	}
+	end := kite.Position(0)
+	for _, seg := range j.segments {
+		if seg.base < end {
+			return seg.corrupt(24, fmt.Errorf("it begins at position %d, within the segment before it", seg.base))
+		}
+		if seg.base > end && seg.base > j.covered {
+			return missing(seg.path, fmt.Errorf("what precedes it is missing: it begins at position %d, the journal before ends at %d, the checkpoint at %d",
+				seg.base, end, j.covered))
+		}
+		end = seg.limit()
+	}
+	if j.covered > end {
+		last := j.segments[len(j.segments)-1]
+		return last.corrupt(last.end, fmt.Errorf("the checkpoint knows the journal up to position %d, it ends at %d", j.covered, end))
+	}
+	if r.damaged != nil {
+		j.log.Warn("checkpoint damaged, replaying from an older one", "err", r.damaged)
+	}
+	return nil
+}
+
+// heads gives streams the next Seq that the checkpoint remembers.
+func (r *recovery) heads() error {
+	c := r.j.restore
+	if c == nil {
+		return nil
+	}
+	if len(r.j.segments) == 0 {
+		r.j.sequence = c.sequence
+	}
+	_, err := c.eachHead(func(name []byte, next kite.Seq) {
+		st := r.j.streams[string(name)]
+		if st == nil {
+			st = newStream(string(name))
+			r.j.streams[st.name] = st
+		}
+		st.next = max(st.next, next)
+	})
+	return err
+}

@@ -1,0 +1,159 @@
+package mmap
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+
+	"golang.org/x/sys/unix"
+)
+
+// repair makes the directory what a running journal expects and everything in it durable. It runs
+// when all of it was found sound, or torn in the way a crash tears.
+func (r *recovery) repair() error {
+	j := r.j
+	if err := r.discard(r.unborn); err != nil {
+		return err
+	}
+	for _, number := range r.indexes {
+		i := slices.IndexFunc(j.segments, func(s *segment) bool { return s.number == number })
+		if i < 0 || i == len(j.segments)-1 {
+			r.temporary = append(r.temporary, numbered(j.o.Dir, number, indexExt))
+		}
+	}
+	for _, path := range r.temporary {
+		if err := j.fs.Remove(path); err != nil {
+			return fmt.Errorf("remove what is left of an unfinished file: %w", err)
+		}
+	}
+	for _, seg := range r.unsaved {
+		j.saveIndex(seg)
+	}
+	if n := len(j.segments); n > 0 {
+		if err := r.resume(j.segments[n-1]); err != nil {
+			return fmt.Errorf("prepare the last segment %s: %w", j.segments[n-1].path, err)
+		}
+	}
+	if err := j.fs.SyncDir(j.o.Dir); err != nil {
+		return fmt.Errorf("sync the directory: %w", err)
+	}
+	j.durable.Store(uint64(j.tail()))
+	return nil
+}
+
+// discard takes a segment without a header out of the way. Bytes that follow it are kept aside.
+func (r *recovery) discard(seg *segment) error {
+	if seg == nil {
+		return nil
+	}
+	empty := len(seg.data) <= segmentHeader || allZero(seg.data[segmentHeader:])
+	seg.release()
+	r.unborn = nil
+	if empty {
+		r.j.log.Warn("segment without a header removed: its creation was cut short", "file", seg.path)
+		r.temporary = append(r.temporary, seg.path)
+		return nil
+	}
+	aside := r.cutPath(seg, 0)
+	r.j.log.Warn("segment without a header set aside: it was never synced", "file", seg.path, "saved", aside)
+	return r.j.fs.Rename(seg.path, aside)
+}
+
+func (r *recovery) cutPath(seg *segment, off int64) string {
+	return filepath.Join(r.j.o.Dir, fmt.Sprintf("%08d-%d%s", seg.number, off, cutExt))
+}
+
+// resume opens the last segment for Append, without what was torn.
+func (r *recovery) resume(seg *segment) (err error) {
+	j := r.j
+	if seg.file, err = j.fs.Open(seg.path); err != nil {
+		return err
+	}
+	j.open = seg
+	size := int64(len(seg.data))
+	if r.torn != nil {
+		if err := r.cut(seg); err != nil {
+			return err
+		}
+	}
+	if r.torn != nil || size < int64(j.o.SegmentBytes) {
+		// Without room the segment stays as it is, and the first Append that needs more says so.
+		err := seg.file.Allocate(max(size, int64(j.o.SegmentBytes)))
+		if err != nil && !errors.Is(err, unix.ENOSPC) && !errors.Is(err, unix.EDQUOT) {
+			return err
+		}
+	}
+	if err := r.remap(seg); err != nil {
+		return err
+	}
+	return r.rewrite(seg)
+}
+
+// cut removes the torn tail. Its bytes must be gone, not just passed over: a whole batch among them
+// could otherwise come back to life behind batches that are yet to be written.
+func (r *recovery) cut(seg *segment) error {
+	saved := ""
+	if r.whole {
+		saved = r.cutPath(seg, seg.end)
+		if err := r.save(saved, seg.data[seg.end:]); err != nil {
+			return err
+		}
+	}
+	r.j.log.Warn("torn tail cut", "file", seg.path, "offset", seg.end, "err", r.torn, "saved", saved)
+	return seg.file.Truncate(seg.end)
+}
+
+// save keeps bytes that are about to be cut although some of them are whole batches. In class
+// written a machine that dies may leave such; they were never promised, and they may be missed.
+func (r *recovery) save(path string, bytes []byte) error {
+	for len(bytes) >= batchAlign && allZero(bytes[len(bytes)-batchAlign:]) {
+		bytes = bytes[:len(bytes)-batchAlign]
+	}
+	file, err := r.j.fs.Create(path + tempExt)
+	if err != nil {
+		return err
+	}
+	_, err = file.WriteAt(append([]byte(nil), bytes...), 0)
+	if err == nil {
+		err = file.Sync()
+	}
+	if err = errors.Join(err, file.Close()); err != nil {
+		return err
+	}
+	return r.j.fs.Rename(path+tempExt, path)
+}
+
+// remap maps the file at its present size.
+func (r *recovery) remap(seg *segment) error {
+	size, err := seg.file.Size()
+	if err != nil || size == int64(len(seg.data)) {
+		return err
+	}
+	data, err := seg.file.Map(size)
+	if err != nil {
+		return err
+	}
+	old := seg.data
+	seg.data = data
+	return r.j.fs.Unmap(old)
+}
+
+// rewrite writes once more what nothing proves to be durable, and syncs. The bytes may be in memory
+// only: after a kill because nobody synced them, after a failed sync because the kernel has then
+// marked them as clean, and would not write them however often it is asked.
+func (r *recovery) rewrite(seg *segment) error {
+	from := int64(0)
+	if r.durable > seg.base {
+		from = int64(r.durable - seg.base)
+	}
+	buf := make([]byte, 1<<20)
+	for from < seg.end {
+		n := copy(buf, seg.data[from:seg.end])
+		if _, err := seg.file.WriteAt(buf[:n], from); err != nil {
+			return err
+		}
+		from += int64(n)
+	}
+	return seg.file.Sync()
+}

@@ -1,0 +1,115 @@
+package mmap
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/kiteq/kiteq/internal/kite"
+	"github.com/kiteq/kiteq/store"
+)
+
+// Trim unlinks segments that nobody needs. See store.Journal. A reader that is in one of them keeps
+// it mapped until it is done; the disk gets the space back then.
+//
+// An unlink that fails poisons nothing: the segment stays, and the next Trim tries again.
+func (j *Journal) Trim(needs store.Needs) (store.Trimmed, error) {
+	var t store.Trimmed
+	if err := j.usable(); err != nil {
+		return t, err
+	}
+	var gone []*segment
+	var failed error
+	for _, seg := range j.segments[:max(0, len(j.segments)-1)] { // the last one says where the journal goes on
+		if seg.newestMs >= needs.BeforeMs || seg.limit() > j.covered || seg.needed(needs) {
+			continue
+		}
+		if failed = j.fs.Remove(seg.path); failed != nil {
+			break
+		}
+		gone = append(gone, seg)
+		t.Units++
+		t.Bytes += seg.end
+		if seg.mapped {
+			t.Bytes += int64(len(seg.index))
+			// An index without its segment is removed by the next Open.
+			if err := j.fs.Remove(numbered(j.o.Dir, seg.number, indexExt)); err != nil {
+				j.log.Warn("remove the index of a segment", "file", seg.path, "err", err)
+			}
+		}
+	}
+	if len(gone) > 0 {
+		j.forget(gone)
+		j.log.Info("journal trimmed", "units", t.Units, "bytes", t.Bytes)
+		if err := j.fs.SyncDir(j.o.Dir); err != nil {
+			return t, j.fail("sync the directory "+j.o.Dir, err)
+		}
+	}
+	if failed != nil {
+		return t, fmt.Errorf("trim the journal: %w", failed)
+	}
+	return t, nil
+}
+
+// needed tells whether the segment holds a record that needs name: in a stream of its own, as bytes
+// that were committed elsewhere, or undecided.
+func (s *segment) needed(needs store.Needs) bool {
+	for _, h := range s.holds {
+		floor, ok := needs.Floors[h.stream.name]
+		if ok && h.newest >= floor {
+			return true
+		}
+	}
+	for st, newest := range s.late {
+		floor, ok := needs.Floors[st.name]
+		if ok && newest >= floor {
+			return true
+		}
+	}
+	return slices.ContainsFunc(needs.Open, func(pos kite.Position) bool {
+		return pos >= s.base && pos < s.limit()
+	})
+}
+
+// forget takes the segments out of the lists and gives the journal's references back.
+func (j *Journal) forget(gone []*segment) {
+	hurt := map[*stream]bool{}
+	j.mu.Lock()
+	j.segments = slices.DeleteFunc(j.segments, func(s *segment) bool { return slices.Contains(gone, s) })
+	for _, seg := range gone {
+		for _, h := range seg.holds {
+			h.stream.forget(seg)
+			hurt[h.stream] = true
+		}
+		for st := range seg.late {
+			hurt[st] = true
+		}
+	}
+	j.mu.Unlock()
+	for at := range j.late {
+		if slices.Contains(gone, at.seg) {
+			delete(j.late, at)
+		}
+	}
+	for st := range hurt {
+		j.raise(st)
+	}
+	for _, seg := range gone {
+		seg.release()
+	}
+}
+
+// raise moves the stream's first Seq past commits at its front whose bytes were trimmed. What it
+// cannot read it leaves to Read, which says so.
+func (j *Journal) raise(st *stream) {
+	first, at := st.bounds()
+	err := j.Read(st.name, first, func(r *kite.Record) bool {
+		at = r.Seq
+		return false
+	})
+	if err != nil || at == first {
+		return
+	}
+	j.mu.Lock()
+	st.floor = at
+	j.mu.Unlock()
+}
