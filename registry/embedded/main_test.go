@@ -175,3 +175,5 @@ func mustCreate(t testing.TB, c *zk.Conn, path, data string, flags int32) string
 	}
 	return made
 }
+
+func discardLog() *slog.Logger { return slog.New(slog.DiscardHandler) }

@@ -249,7 +249,7 @@ func (o *owner) commit() error {
 		}
 		if !c.flush(o.options.MaxQueueBytes) {
 			o.stats.slow.Add(1)
-			o.log.Warn("connection closed: it does not read what it asked for", "remote", c.remote,
+			o.stats.warn(o.log, "connection closed: it does not read what it asked for", "remote", c.remote,
 				"max_queue_bytes", o.options.MaxQueueBytes)
 		}
 	}

@@ -132,7 +132,7 @@ func (s *Server) accept(ctx context.Context) error {
 		case places <- struct{}{}:
 		default:
 			s.stats.refused.Add(1)
-			s.log.Warn("connection refused: as many as max connections", "max_connections",
+			s.stats.warn(s.log, "connection refused: as many as max connections", "max_connections",
 				s.options.MaxConnections, "remote", socket.RemoteAddr().String())
 			socket.Close()
 			continue
@@ -154,7 +154,7 @@ func (s *Server) serve(ctx context.Context, socket net.Conn, words fourLetters) 
 	defer s.stats.connections.Add(-1)
 	c := newConn(socket)
 	if err := c.serve(ctx, s.owner.inbox, s.options, words); err != nil {
-		s.stats.malform.Add(1)
-		s.log.Warn("connection closed: what it sent is not understood", "remote", c.remote, "err", err)
+		s.stats.malformed.Add(1)
+		s.stats.warn(s.log, "connection closed: what it sent is not understood", "remote", c.remote, "err", err)
 	}
 }

@@ -153,7 +153,7 @@ const passwordSize = 16
 func (o *owner) openSession(c *conn, r *connectRequest, timeout time.Duration, at time.Time) {
 	if len(o.sessions.byID) >= o.options.MaxSessions {
 		o.stats.refused.Add(1)
-		o.log.Warn("session refused: as many as max sessions", "max_sessions", o.options.MaxSessions, "remote", c.remote)
+		o.stats.warn(o.log, "session refused: as many as max sessions", "max_sessions", o.options.MaxSessions, "remote", c.remote)
 		c.finish()
 		return
 	}
@@ -213,12 +213,14 @@ func (o *owner) endSession(id int64) {
 	o.sessions.remove(id)
 }
 
-// expire ends the sessions whose time is over. due is when the timer should have rung: when it rang
-// much later, we were not listening, and everybody gets that time.
+// expire ends the sessions whose time is over. due is when the timer should have rung. When it rang
+// much later, we were not listening: everybody gets that time, and a little more, in which the
+// packets that wait in sockets are read.
 func (o *owner) expire(due time.Time) {
 	now := time.Now()
 	if late := now.Sub(due); late > stall {
-		o.sessions.grant(late)
+		o.log.Warn("this process was stopped or starved, sessions get more time", "late", late)
+		o.sessions.grant(late + stall)
 	}
 	for n := 0; n < maxBatch; n++ {
 		s := o.sessions.expired(now)

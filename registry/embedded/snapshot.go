@@ -98,6 +98,7 @@ func (t *tree) linkAll() error {
 		parent, _, ok := splitPath(path)
 		switch {
 		case path == "/":
+			t.plant(n)
 			continue
 		case !ok || t.nodes[parent] == nil:
 			return fmt.Errorf("node %q has no parent", path)

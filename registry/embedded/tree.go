@@ -58,15 +58,21 @@ func newTree() *tree {
 		reapable:   make(map[string]struct{}),
 	}
 	// As in ZooKeeper, the nodes that are always there do not count as created.
-	t.nodes["/"] = &node{acl: openACL()}
+	t.plant(&node{data: []byte{}, acl: openACL()})
 	for _, path := range []string{"/zookeeper", "/zookeeper/quota", "/zookeeper/config"} {
-		t.link(path, &node{acl: openACL()})
+		t.link(path, &node{data: []byte{}, acl: openACL()})
 	}
 	t.nodes["/zookeeper/config"].acl = []aclEntry{{permRead, identity{"world", "anyone"}}}
 	return t
 }
 
-// link puts the node into the maps. Its parent is there. unlink is the reverse.
+// plant puts the root into the maps.
+func (t *tree) plant(root *node) {
+	t.nodes["/"] = root
+	t.bytes += cost("/", root)
+}
+
+// link puts any other node into the maps. Its parent is there. unlink is the reverse.
 func (t *tree) link(path string, n *node) {
 	parentPath, name, _ := splitPath(path)
 	parent := t.nodes[parentPath]
@@ -89,7 +95,11 @@ func (t *tree) link(path string, n *node) {
 
 func (t *tree) unlink(path string, n *node) {
 	parentPath, name, _ := splitPath(path)
-	delete(t.nodes[parentPath].children, name)
+	parent := t.nodes[parentPath]
+	delete(parent.children, name)
+	if len(parent.children) == 0 {
+		parent.children = nil
+	}
 	delete(t.nodes, path)
 	t.bytes -= cost(path, n)
 	delete(t.reapable, path)
