@@ -1,0 +1,156 @@
+package conf
+
+import (
+	"bytes"
+	"errors"
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// TestSampleShowsDefaults reads conf/kiteq.toml: every key is known and at its default, and there is no
+// key that it does not show.
+func TestSampleShowsDefaults(t *testing.T) {
+	t.Parallel()
+	got, err := Load([]string{"-configPath=kiteq.toml"}, &bytes.Buffer{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := Default()
+	want.Network.Addr = want.Bind
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	sample, err := os.ReadFile("kiteq.toml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range tomlKeys(Config{}) {
+		if !bytes.Contains(sample, []byte(key+" = ")) {
+			t.Errorf("kiteq.toml does not show %s", key)
+		}
+	}
+}
+
+func TestFlagsWinOverFile(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "kiteq.toml")
+	if err := os.WriteFile(path, []byte("topics = [\"a\", \"b\"]\nbind = \"127.0.0.1:1\"\n[delivery]\nack_timeout = \"7s\"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c, err := Load([]string{"-configPath=" + path, "-topics=x, y", "-zkhost=h1:2181,h2:2181"}, &bytes.Buffer{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Join(c.Topics, " ") != "x y" || c.Bind != "127.0.0.1:1" || c.Delivery.AckTimeout != 7*time.Second || c.Delivery.Window != 4096 {
+		t.Errorf("%+v", c)
+	}
+}
+
+// TestProblems gives one bad value at a time, and several at once: every one is named.
+func TestProblems(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "kiteq.toml")
+	text := `
+topics = ["ok", "no/good"]
+in_flight = 100
+drain_timeout = "-1s"
+nonsense = 1
+[network]
+outbound_bytes = "1KiB"
+[lane]
+dedupe_window = "1ms"
+[delivery]
+window = -1
+[transaction]
+max_checks = 5000
+speed = "high"
+`
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		name string
+		args []string
+		want []string
+	}{
+		{"unknown keys", []string{"-configPath=" + file}, []string{`"nonsense"`, `"transaction.speed"`}},
+		{"values", nil, nil},
+		{"flags", []string{"-bind=x", "-topics=a,a,b c", "-db=mmap://", "-zkhost=zk://", "-pport=-2", "-advertise=host:1"},
+			[]string{`-bind "x"`, `"a" is named twice`, `"b c"`, `-db store "mmap://"`, "-zkhost", "-pport -2", `-advertise "host:1"`}},
+	} {
+		if test.args == nil {
+			known := strings.NewReplacer("nonsense = 1\n", "", "speed = \"high\"\n", "").Replace(text)
+			path := filepath.Join(t.TempDir(), "known.toml")
+			if err := os.WriteFile(path, []byte(known), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			test.args = []string{"-configPath=" + path}
+			test.want = []string{`"no/good"`, "in_flight 100", "drain_timeout -1s", "1KiB", "1ms", "window -1", "max checks 5000"}
+		}
+		_, err := Load(test.args, &bytes.Buffer{})
+		for _, want := range test.want {
+			if err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("%s: %q is not in: %v", test.name, want, err)
+			}
+		}
+	}
+}
+
+func TestSyntaxErrorNamesTheLine(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "kiteq.toml")
+	if err := os.WriteFile(path, []byte("bind = \":1\"\ntopics = [\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err := Load([]string{"-configPath=" + path}, &bytes.Buffer{})
+	if err == nil || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), "line ") {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestHelp(t *testing.T) {
+	t.Parallel()
+	var out bytes.Buffer
+	if _, err := Load([]string{"-help"}, &out); !errors.Is(err, flag.ErrHelp) {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"-bind", "-zkhost", "-topics", "-db", "-configPath", "-clusterName", "-pport", "conf/kiteq.toml"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("help does not name %s", want)
+		}
+	}
+}
+
+func TestParseRegistry(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct{ raw, addr, dir, hosts string }{
+		{raw: "embedded", dir: "data/registry"},
+		{raw: "embedded://127.0.0.1:2999?data=/x", addr: "127.0.0.1:2999", dir: "/x"},
+		{raw: "embedded://?data=", dir: ""},
+		{raw: "zk://h1:2181,h2:2182", hosts: "h1:2181 h2:2182"},
+		{raw: "h1:2181", hosts: "h1:2181"},
+	} {
+		u, err := ParseRegistry(test.raw)
+		switch {
+		case err != nil:
+			t.Errorf("%s: %v", test.raw, err)
+		case test.hosts != "":
+			if got := strings.Join(u.ZK.Hosts, " "); got != test.hosts {
+				t.Errorf("%s: hosts %s", test.raw, got)
+			}
+		case u.Embedded.Addr != test.addr || u.Embedded.Dir != test.dir:
+			t.Errorf("%s: %+v", test.raw, u.Embedded)
+		}
+	}
+	for _, raw := range []string{"embedded://host:1", "embedded://127.0.0.1:1?dir=x", "file://x", ""} {
+		if _, err := ParseRegistry(raw); err == nil {
+			t.Errorf("%q was accepted", raw)
+		}
+	}
+}
