@@ -1,0 +1,356 @@
+#!/usr/bin/env bash
+# The single entry for building, running and checking KiteQ. CI calls nothing else.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+
+readonly module=github.com/kiteq/kiteq
+readonly oldest_go=1.26
+readonly commands='build run demo test race lint fuzz bench e2e proto verify soak help'
+
+usage() {
+  cat <<'TEXT'
+./build.sh [COMMAND]
+
+  build          ./kiteq, the broker, and bin/kiteqctl (the default; needs only Go)
+  run [FLAGS]    build and start the broker; FLAGS go to ./kiteq, see ./kiteq -help
+  demo           a membership purchase on a real broker, with a producer that dies undecided
+  test           everything, with the race detector and a real ZooKeeper; installs it by apt if missing
+  race           the tests with the race detector, without what is not installed
+  e2e            the end-to-end tests only
+  soak [TIME]    the end-to-end tests' kill loop for TIME (default 10m)
+  fuzz [TIME]    every fuzz target for TIME each (default 30s)
+  bench          the micro-benchmarks, briefly; KITEQ_BENCHTIME sets the time of each (default 300ms)
+  lint           gofmt, vet, staticcheck, vet for darwin, the import table and the style rules
+  verify         lint, and: generated code is current, go.mod is tidy
+  proto          generate internal/protocol/wire from kiteq.proto; installs protoc by apt if missing
+TEXT
+}
+
+die() {
+  echo "build.sh: $*" >&2
+  exit 1
+}
+
+say() { echo "build.sh: $*" >&2; }
+
+# ---- what must be there ------------------------------------------------------------------------
+
+need_go() {
+  command -v go >/dev/null || die "go is not installed: install Go $oldest_go or newer from https://go.dev/dl"
+  local version
+  # Inside the module this names the toolchain that go.mod asks for, fetched when it can be.
+  version=$(go env GOVERSION 2>/dev/null) || die "$(go version 2>&1 | head -1) cannot provide Go $oldest_go: install Go $oldest_go or newer from https://go.dev/dl"
+  version=${version#go}
+  [[ $(printf '%s\n' "$oldest_go" "$version" | sort -V | head -1) == "$oldest_go" ]] ||
+    die "Go $version is too old: install Go $oldest_go or newer from https://go.dev/dl"
+}
+
+# need_packages PACKAGE... installs Debian packages.
+need_packages() {
+  command -v apt-get >/dev/null || die "missing $*, and there is no apt-get to install them with: install them by hand"
+  local as_root=()
+  if [[ $(id -u) != 0 ]]; then
+    command -v sudo >/dev/null || die "missing $*: install them as root (apt-get install $*)"
+    as_root=(sudo -n)
+  fi
+  say "installing $*"
+  # An update that fails may still leave good lists: the installation decides.
+  "${as_root[@]}" apt-get update -qq >&2 || say "apt-get update failed, going on with the package lists that are there"
+  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >&2 </dev/null ||
+    die "apt-get could not install $*: see its messages above"
+}
+
+# The Java libraries of a ZooKeeper server, where Debian puts them.
+readonly zookeeper_jars=(/usr/share/java/zookeeper.jar /usr/share/java/slf4j-log4j12.jar /usr/share/java/log4j-1.2.jar)
+
+need_zookeeper() {
+  local missing=() jar
+  command -v java >/dev/null || missing+=(default-jre-headless)
+  for jar in "${zookeeper_jars[@]}"; do
+    [[ -e $jar ]] || { missing+=(zookeeper); break; }
+  done
+  [[ ${#missing[@]} == 0 ]] || need_packages "${missing[@]}"
+}
+
+# The race detector links C.
+need_c() { command -v "${CC:-gcc}" >/dev/null || need_packages gcc libc6-dev; }
+
+need_protoc() { command -v protoc >/dev/null || need_packages protobuf-compiler; }
+
+# ---- cleaning up -------------------------------------------------------------------------------
+
+scratch='' zookeeper_pid=''
+
+cleanup() {
+  if [[ -n $zookeeper_pid ]]; then
+    kill -9 "$zookeeper_pid" 2>/dev/null || true
+    wait "$zookeeper_pid" 2>/dev/null || true
+  fi
+  [[ -z $scratch ]] || rm -rf "$scratch"
+}
+trap cleanup EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM HUP
+
+make_scratch() { [[ -n $scratch ]] || scratch=$(mktemp -d "${TMPDIR:-/tmp}/kiteq-build.XXXXXX"); }
+
+# ---- a real ZooKeeper --------------------------------------------------------------------------
+
+# zookeeper_serves PORT: "srvr" answers only when requests are served, "ruok" earlier.
+zookeeper_serves() {
+  local answer
+  answer=$( (exec 3<>"/dev/tcp/127.0.0.1/$1" && printf srvr >&3 && timeout 1 head -c 17 <&3) 2>/dev/null ) || return 1
+  [[ $answer == 'Zookeeper version' ]]
+}
+
+# start_zookeeper starts a server in $scratch on a free loopback port and sets KITEQ_TEST_ZK.
+start_zookeeper() {
+  local conf=$scratch/zookeeper port try
+  mkdir -p "$conf/data"
+  printf '%s\n' 'log4j.rootLogger=WARN, out' 'log4j.appender.out=org.apache.log4j.ConsoleAppender' \
+    'log4j.appender.out.layout=org.apache.log4j.SimpleLayout' >"$conf/log4j.properties"
+  for try in 1 2 3; do
+    port=$((20000 + RANDOM % 12000)) # below the ports that the kernel gives to outgoing connections
+    ! (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null || continue
+    printf '%s\n' tickTime=200 minSessionTimeout=400 maxSessionTimeout=4000 "dataDir=$conf/data" "clientPort=$port" \
+      clientPortAddress=127.0.0.1 admin.enableServer=false maxClientCnxns=0 forceSync=no \
+      extendedTypesEnabled=true 4lw.commands.whitelist=ruok,srvr,mntr >"$conf/zoo.cfg"
+    java -Xmx128m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Dzookeeper.admin.enableServer=false \
+      -cp "$conf:$(IFS=:; echo "${zookeeper_jars[*]}")" \
+      org.apache.zookeeper.server.ZooKeeperServerMain "$conf/zoo.cfg" >"$conf/log" 2>&1 </dev/null &
+    zookeeper_pid=$!
+    for ((wait = 0; wait < 300; wait++)); do
+      kill -0 "$zookeeper_pid" 2>/dev/null || break
+      if zookeeper_serves "$port"; then
+        export KITEQ_TEST_ZK=127.0.0.1:$port
+        say "ZooKeeper serves on $KITEQ_TEST_ZK"
+        return
+      fi
+      sleep 0.1
+    done
+    kill -9 "$zookeeper_pid" 2>/dev/null || true
+    wait "$zookeeper_pid" 2>/dev/null || true
+    zookeeper_pid=''
+    say "ZooKeeper did not start on port $port (attempt $try), its log ends with:"
+    tail -5 "$conf/log" >&2
+  done
+  die 'ZooKeeper does not start: see its log above'
+}
+
+# ---- tests -------------------------------------------------------------------------------------
+
+# go_test ARGUMENTS... is go test whose failures are repeated at the end, where they are looked for.
+go_test() {
+  local status=0
+  make_scratch
+  go test "$@" 2>&1 | tee "$scratch/test.log" || status=${PIPESTATUS[0]}
+  if [[ $status != 0 ]]; then
+    echo
+    echo 'What failed:'
+    grep -E '^ *--- FAIL|^FAIL[[:space:]]|^panic: |WARNING: DATA RACE' "$scratch/test.log" || tail -20 "$scratch/test.log"
+  fi
+  return "$status"
+}
+
+# packages_with PATTERN prints "package name" for each test function that matches.
+packages_with() {
+  make_scratch
+  go test -list "$1" ./... >"$scratch/list" 2>&1 || { cat "$scratch/list" >&2; die "the tests do not build: see above"; }
+  awk -v pattern="$1" '
+    $1 == "ok" { for (i = 0; i < n; i++) print $2, names[i]; n = 0; next }
+    $1 ~ pattern { names[n++] = $1 }' "$scratch/list"
+}
+
+end_to_end_packages() { go list ./internal/e2e/... ./server/... 2>/dev/null; }
+
+# ---- commands ----------------------------------------------------------------------------------
+
+do_build() {
+  need_go
+  go build -o kiteq .
+  echo 'built ./kiteq'
+  go build -o bin/kiteqctl ./cmd/kiteqctl
+  echo 'built bin/kiteqctl'
+}
+
+do_run() {
+  local topic=message registry='' arg
+  for arg in "$@"; do
+    case $arg in
+    -topics=* | --topics=*) topic=${arg#*=} topic=${topic%%,*} ;;
+    -zkhost=embedded://[0-9]* | --zkhost=embedded://[0-9]*) registry=${arg#*://} registry=" --zkhost ${registry%%\?*}" ;;
+    -zkhost=embedded* | --zkhost=embedded*) ;;
+    -zkhost=* | --zkhost=*) registry=" --zkhost ${arg#*=}" ;;
+    esac
+  done
+  do_build
+  cat <<TEXT
+
+The broker starts here; Ctrl-C stops it. Try it from two other terminals, the subscriber first:
+
+  bin/kiteqctl sub$registry $topic pay-succ --group s-members
+  bin/kiteqctl pub$registry $topic pay-succ 'member 42 paid'
+
+TEXT
+  exec ./kiteq "$@"
+}
+
+do_demo() {
+  do_build
+  go build -o bin/kiteq-demo ./internal/demo
+  echo 'built bin/kiteq-demo'
+  echo
+  bin/kiteq-demo -kiteq ./kiteq "$@"
+}
+
+do_test() {
+  need_go
+  need_c
+  make_scratch
+  do_build
+  if [[ -z ${KITEQ_TEST_ZK:-} ]]; then
+    need_zookeeper
+    start_zookeeper
+  fi
+  # What is missing now fails instead of being skipped.
+  KITEQ_TEST_REQUIRE=1 go_test -race -count=1 -timeout 10m ./...
+}
+
+do_race() {
+  need_go
+  need_c
+  go_test -race -count=1 -timeout 10m ./...
+}
+
+do_e2e() {
+  need_go
+  need_c
+  do_build
+  local packages
+  mapfile -t packages < <(end_to_end_packages)
+  go_test -race -count=1 -timeout 10m "$@" "${packages[@]}"
+}
+
+do_soak() {
+  need_go
+  local time=${1:-10m} packages
+  check_time "$time"
+  do_build
+  mapfile -t packages < <(end_to_end_packages)
+  KITEQ_SOAK=$time go_test -count=1 -timeout 0 -v "${packages[@]}"
+}
+
+check_time() {
+  [[ $1 =~ ^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$ ]] || die "$1 is no time: write it as 30s, 5m or 1h"
+}
+
+do_fuzz() {
+  need_go
+  local time=${1:-30s} package name targets=0
+  check_time "$time"
+  packages_with '^Fuzz' >"$scratch/targets"
+  while read -r package name; do
+    echo "== $package $name"
+    go test -run='^$' -fuzz="^$name\$" -fuzztime="$time" "$package" </dev/null ||
+      die "$name of $package failed: the input lies in its testdata/fuzz/$name, keep it as a seed with the fix"
+    targets=$((targets + 1))
+  done <"$scratch/targets"
+  [[ $targets != 0 ]] || die 'found no fuzz target'
+  echo "$targets fuzz targets passed, $time each"
+}
+
+do_bench() {
+  need_go
+  local packages
+  packages_with '^Benchmark' >"$scratch/benchmarks"
+  mapfile -t packages < <(cut -d' ' -f1 "$scratch/benchmarks" | sort -u)
+  [[ ${#packages[@]} != 0 ]] || die 'found no benchmark'
+  go test -run='^$' -bench=. -benchmem -benchtime="${KITEQ_BENCHTIME:-300ms}" -p 1 -timeout 30m "$@" "${packages[@]}"
+}
+
+# generate DIRECTORY writes the generated code below it.
+generate() {
+  need_protoc
+  protoc --plugin=protoc-gen-go="$(go tool -n protoc-gen-go)" --go_out="$1" --go_opt=module="$module" \
+    internal/protocol/kiteq.proto
+}
+
+do_proto() {
+  need_go
+  generate .
+  echo 'generated internal/protocol/wire/kiteq.pb.go'
+}
+
+# check NAME COMMAND... runs the command, shows what it says only when it fails, and counts that.
+failures=0
+check() {
+  local name=$1
+  shift
+  if "$@" >"$scratch/check.log" 2>&1; then
+    echo "ok    $name"
+    return
+  fi
+  failures=$((failures + 1))
+  echo "FAIL  $name"
+  sed 's/^/      /' "$scratch/check.log"
+}
+
+formatted() {
+  local files
+  files=$(git ls-files -co --exclude-standard '*.go')
+  # A file may be deleted and not yet committed.
+  files=$(for f in $files; do [[ ! -e $f ]] || echo "$f"; done)
+  # shellcheck disable=SC2086 # no name of a Go file has a space
+  files=$(gofmt -s -l $files) || return 1
+  [[ -z $files ]] || { echo "run gofmt -s -w on:"; echo "$files"; return 1; }
+}
+
+generated_current() {
+  generate "$scratch" || return 1
+  # Which protoc it was does not matter.
+  diff -I '^// .*protoc  *v' "$scratch/internal/protocol/wire/kiteq.pb.go" internal/protocol/wire/kiteq.pb.go ||
+    { echo 'internal/protocol/wire is not what kiteq.proto gives: run ./build.sh proto'; return 1; }
+}
+
+static_checks() {
+  check 'gofmt' formatted
+  check 'go vet' go vet ./...
+  check 'staticcheck' go tool staticcheck ./...
+  check 'go vet for darwin' env GOOS=darwin CGO_ENABLED=0 go vet ./...
+  check 'import table and style rules' go test -count=1 ./internal/lint
+}
+
+conclude() {
+  [[ $failures == 0 ]] || die "$failures of the checks failed: see above"
+}
+
+do_lint() {
+  need_go
+  make_scratch
+  static_checks
+  conclude
+}
+
+do_verify() {
+  need_go
+  need_protoc
+  make_scratch
+  static_checks
+  check 'generated code' generated_current
+  check 'go mod tidy' go mod tidy -diff
+  conclude
+}
+
+command=${1:-build}
+[[ $# == 0 ]] || shift
+case " $commands " in
+*" $command "*) ;;
+*) case $command in
+  -h | --help) command=help ;;
+  *) die "unknown command \"$command\": use one of $commands" ;;
+  esac ;;
+esac
+case $command in
+help) usage ;;
+*) "do_$command" "$@" ;;
+esac
