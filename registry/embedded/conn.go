@@ -77,20 +77,23 @@ func (c *conn) serve(ctx context.Context, inbox chan<- inbound, o Options, words
 	var writer sync.WaitGroup
 	writer.Go(c.write)
 	err := c.read(ctx, inbox, o, words)
+	if ctx.Err() != nil || !blamesClient(err) {
+		err = nil
+	}
 	c.close()
 	writer.Wait()
 	select {
 	case inbox <- inbound{conn: c, gone: true}:
 	case <-ctx.Done():
 	}
-	if err == nil || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) || ctx.Err() != nil {
-		return nil
-	}
-	var netErr net.Error // a reset or a timeout: the network, not the client
-	if errors.As(err, &netErr) {
-		return nil
-	}
 	return err
+}
+
+// blamesClient tells an error in what the client sent from an end of the connection.
+func blamesClient(err error) bool {
+	var netErr net.Error // a reset or a timeout
+	return err != nil && !errors.As(err, &netErr) && !errors.Is(err, net.ErrClosed) && !errors.Is(err, io.ErrClosedPipe) &&
+		!errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF)
 }
 
 // read hands packets to the owner until the connection ends.

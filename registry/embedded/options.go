@@ -34,9 +34,9 @@ type Options struct {
 	// MaxWatches bounds the watches of one connection; a read that would add one more is answered
 	// QuotaExceeded. Default 100000.
 	MaxWatches int
-	// MaxQueueBytes bounds what waits for one connection to read it; a connection that falls behind
-	// further is closed. Bytes. Default 40 times MaxNodeBytes, and at least that, so that
-	// a client with a full window of large reads under way is never cut off for it.
+	// MaxQueueBytes bounds what waits for one connection to read it, and so the longest list of
+	// children; a connection that falls behind further is closed. Bytes. Default 40 times
+	// MaxNodeBytes, and at least that: a full window of the largest reads fits.
 	MaxQueueBytes int
 	// SnapshotBytes is how much log is written before a snapshot makes it superfluous. Bytes.
 	// Default 16 MiB. It grows with the snapshot, so that copying stays a fraction of writing.

@@ -80,9 +80,11 @@ func (o *owner) run(ctx context.Context) error {
 		select {
 		case in := <-o.inbox:
 			o.started = time.Now()
-			o.take(in)
+			o.handle(in)
+			o.drain()
 		case <-expiry.C:
 			o.started = time.Now()
+			o.drain() // a packet that has arrived is in time
 			o.expire(due)
 		case <-reap.C:
 			o.started = time.Now()
@@ -99,12 +101,11 @@ func (o *owner) run(ctx context.Context) error {
 	}
 }
 
-// take handles in and what else waits, up to a batch.
-func (o *owner) take(in inbound) {
-	o.handle(in)
-	for n := 1; n < maxBatch && len(o.records.b) < maxBatchBytes; n++ {
+// drain handles what waits, up to a batch.
+func (o *owner) drain() {
+	for n := 0; n < maxBatch && len(o.records.b) < maxBatchBytes; n++ {
 		select {
-		case in = <-o.inbox:
+		case in := <-o.inbox:
 			o.handle(in)
 		default:
 			return

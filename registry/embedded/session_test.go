@@ -13,6 +13,9 @@ import (
 
 // The tests with a bubble run on virtual time, over pipes: what they say about times is exact.
 
+// pass lets virtual time pass.
+func pass(d time.Duration) { <-time.After(d) }
+
 func TestSessionExpiresTimeoutAfterLastPacket(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -23,7 +26,7 @@ func TestSessionExpiresTimeoutAfterLastPacket(t *testing.T) {
 		watcher.connect(hello{timeout: 40 * time.Second})
 		owner.want(opCreate, encodeCreate("/e", "", flagEphemeral), codeOK)
 		watcher.want(opExists, encodePathWatch("/e"), codeOK)
-		time.Sleep(9 * time.Second)
+		pass(9 * time.Second)
 		owner.want(opPing, nil, codeOK)
 		last := time.Now()
 		if got := watcher.event(); got != (seen{eventDeleted, "/e"}) {
@@ -55,7 +58,7 @@ func TestSessionMovesToNewConnection(t *testing.T) {
 		first.connect(hello{timeout: 10 * time.Second})
 		first.want(opCreate, encodeCreate("/e", "", flagEphemeral), codeOK)
 		first.want(opExists, encodePathWatch("/later"), codeNoNode)
-		time.Sleep(9 * time.Second)
+		pass(9 * time.Second)
 		second := dial()
 		second.connect(hello{session: first.session, password: first.password, timeout: 5 * time.Second})
 		if second.session != first.session || second.timeout != 5*time.Second {
@@ -66,9 +69,9 @@ func TestSessionMovesToNewConnection(t *testing.T) {
 		}
 		// The watch of the old connection is not the new one's: this is the reply, not an event.
 		second.want(opCreate, encodeCreate("/later", "", 0), codeOK)
-		time.Sleep(4 * time.Second)
+		pass(4 * time.Second)
 		second.want(opExists, encodePathWatch("/e"), codeOK)
-		time.Sleep(6 * time.Second)
+		pass(6 * time.Second)
 		other := dial()
 		other.connect(hello{timeout: 10 * time.Second})
 		other.want(opExists, encodePathWatch("/e"), codeNoNode)
@@ -89,9 +92,9 @@ func TestSessionOutlivesItsConnection(t *testing.T) {
 		if got := s.Stats(); got.Connections != 1 || got.Sessions != 2 {
 			t.Errorf("after the cut: %+v", got)
 		}
-		time.Sleep(9 * time.Second)
+		pass(9 * time.Second)
 		other.want(opExists, encodePath1("/e"), codeOK)
-		time.Sleep(2 * time.Second)
+		pass(2 * time.Second)
 		other.want(opExists, encodePath1("/e"), codeNoNode)
 	})
 }
@@ -111,13 +114,13 @@ func TestManySessionsExpireInTheirOrder(t *testing.T) {
 			r.connect(hello{timeout: time.Duration(5+i) * time.Second})
 			r.socket.Close()
 		}
-		time.Sleep(4*time.Second + 500*time.Millisecond)
+		pass(4*time.Second + 500*time.Millisecond)
 		for i := range n {
 			synctest.Wait()
 			if got := s.Stats().Sessions; got != int64(n-i) {
 				t.Fatalf("%d sessions after %ds, want %d", got, i, n-i)
 			}
-			time.Sleep(time.Second)
+			pass(time.Second)
 		}
 	})
 }
@@ -187,13 +190,13 @@ func TestContainersAndTTL(t *testing.T) {
 				}
 			}
 		}
-		time.Sleep(4500 * time.Millisecond)
+		pass(4500 * time.Millisecond)
 		expect(map[string]code{"/t": 0, "/parent": 0, "/c": 0, "/unused": 0})
 		r.want(opDelete, encodePathInt("/c/child", -1), codeOK)
-		time.Sleep(3 * time.Second)
+		pass(3 * time.Second)
 		expect(map[string]code{"/t": codeNoNode, "/parent": 0, "/c": codeNoNode, "/unused": 0})
 		r.want(opDelete, encodePathInt("/parent/child", -1), codeOK)
-		time.Sleep(2 * time.Second)
+		pass(2 * time.Second)
 		expect(map[string]code{"/parent": codeNoNode})
 	})
 }

@@ -1,7 +1,6 @@
 package embedded
 
 import (
-	"context"
 	"log/slog"
 	"sync/atomic"
 	"time"
@@ -20,11 +19,11 @@ type counters struct {
 // warn logs what a client can cause as often as it likes: as a warning at most once a second, else
 // for debugging. The counters have every case.
 func (s *counters) warn(log *slog.Logger, msg string, args ...any) {
-	level := slog.LevelDebug
 	if now, last := time.Now().Unix(), s.warned.Load(); now != last && s.warned.CompareAndSwap(last, now) {
-		level = slog.LevelWarn
+		log.Warn(msg, args...)
+		return
 	}
-	log.Log(context.Background(), level, msg, args...)
+	log.Debug(msg, args...)
 }
 
 // publish copies the owner's figures.

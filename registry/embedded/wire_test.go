@@ -7,8 +7,10 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"os"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -230,7 +232,7 @@ func startPipes(t testing.TB, o Options) (dial func() *raw, s *Server, stop func
 	must(t, o.Validate())
 	p := &pipes{conns: make(chan net.Conn), closed: make(chan struct{})}
 	s = newServer(o, newTree(), nil, p, slog.New(slog.DiscardHandler))
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	done := make(chan error, 1)
 	go func() { done <- s.Run(ctx) }()
 	dial = func() *raw {
@@ -439,4 +441,160 @@ func TestMalformedEndsThatConnectionOnly(t *testing.T) {
 func isReset(err error) bool {
 	var netErr *net.OpError
 	return errors.As(err, &netErr) && !netErr.Timeout()
+}
+
+// TestSmallReads covers the requests that only newer clients and tools make.
+func TestSmallReads(t *testing.T) {
+	t.Parallel()
+	r := openRaw(t, start(t, Options{}).Addr(), generous)
+	r.want(opCreate, encodeCreate("/a", "data", 0), codeOK)
+	r.want(opCreate, encodeCreate("/a/e", "", flagEphemeral), codeOK)
+	r.want(opCreate, encodeCreate("/ab", "", flagEphemeral), codeOK)
+	for path, want := range map[string]int32{"/a": 1, "/": 6, "/zookeeper": 2, "/ab": 0} {
+		d := decoder{b: r.want(opCountChildren, encodePath(path), codeOK)}
+		if got := d.int32(); got != want {
+			t.Errorf("%s: %d below, want %d", path, got, want)
+		}
+	}
+	for prefix, want := range map[string][]string{"/": {"/a/e", "/ab"}, "/a/": {"/a/e"}, "/b": nil} {
+		d := decoder{b: r.want(opGetEphemerals, encodePath(prefix), codeOK)}
+		if diff := cmp.Diff(want, d.texts()); diff != "" {
+			t.Errorf("ephemerals of %s: %s", prefix, diff)
+		}
+	}
+	d := decoder{b: r.want(opWhoAmI, nil, codeOK)}
+	if n, scheme, name := d.int32(), d.text(), d.text(); n != 1 || scheme != "ip" || name != "127.0.0.1" {
+		t.Errorf("who am I: %d %s %s", n, scheme, name)
+	}
+	d = decoder{b: r.want(opMultiRead, func(e *encoder) {
+		multiHeader(e, opGetChildren, -1)
+		encodePath1("/a")(e)
+		multiHeader(e, opGetData, -1)
+		encodePath1("/none")(e)
+		multiHeader(e, opGetData, -1)
+		encodePath1("/a")(e)
+		multiEnd(e)
+	}, codeOK)}
+	header := func(op opcode, c code) {
+		t.Helper()
+		if gotOp, last, got := opcode(d.int32()), d.bool(), code(d.int32()); gotOp != op || last || got != c {
+			t.Fatalf("header %d %t %d", gotOp, last, got)
+		}
+	}
+	header(opGetChildren, codeOK)
+	if diff := cmp.Diff([]string{"e"}, d.texts()); diff != "" {
+		t.Error(diff)
+	}
+	header(opError, codeNoNode)
+	d.int32()
+	header(opGetData, codeOK)
+	if data := string(d.bytes()); data != "data" || len(d.take(68)) != 68 {
+		t.Errorf("data %q", data)
+	}
+	if op, last := d.int32(), d.bool(); op != -1 || !last {
+		t.Errorf("last header %d %t", op, last)
+	}
+}
+
+// TestStat checks every number of a stat, as time and zxid go on.
+func TestStat(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		dial, _, stop := startPipes(t, Options{})
+		defer stop()
+		r := dial()
+		r.connect(hello{timeout: 40 * time.Second}) // zxid 1
+		begun := time.Now().UnixMilli()
+		steps := []func(){
+			func() { r.change("create", "/n") },
+			func() { r.change("set", "/n") },
+			func() { r.change("create", "/n/c") },
+			func() { r.change("create", "/n/d") },
+			func() { r.change("delete", "/n/c") },
+			func() { r.change("acl", "/n") },
+		}
+		for _, step := range steps {
+			pass(time.Second)
+			step()
+		}
+		d := decoder{b: r.want(opExists, encodePath1("/n"), codeOK)}
+		got := map[string]int64{
+			"created": d.int64(), "modified": d.int64(), "created ms": d.int64() - begun, "modified ms": d.int64() - begun,
+			"version": int64(d.int32()), "children version": int64(d.int32()), "ACL version": int64(d.int32()),
+			"owner": d.int64(), "length": int64(d.int32()), "children": int64(d.int32()), "children modified": d.int64(),
+		}
+		want := map[string]int64{
+			"created": 2, "modified": 3, "created ms": 1000, "modified ms": 2000, "version": 1, "children version": 3,
+			"ACL version": 1, "owner": 0, "length": 3, "children": 1, "children modified": 6,
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Error(diff)
+		}
+		r.want(opCreate, encodeCreate("/e", "", flagEphemeral), codeOK)
+		d = decoder{b: r.want(opExists, encodePath1("/e"), codeOK)[44:]}
+		if owner := d.int64(); owner != r.session {
+			t.Errorf("owner %d, want %d", owner, r.session)
+		}
+	})
+}
+
+// TestOddRequests says what is answered to requests that client libraries do not let through. A real
+// ZooKeeper, when one is named, must answer the same.
+func TestOddRequests(t *testing.T) {
+	t.Parallel()
+	badACL := func(path string, acl []aclEntry) func(*encoder) {
+		return func(e *encoder) { e.text(path); e.bytes(nil); e.acl(acl); e.int32(0) }
+	}
+	tests := []struct {
+		name string
+		op   opcode
+		fill func(*encoder)
+		want code
+	}{
+		{"create root", opCreate, encodeCreate("/", "", 0), codeNodeExists},
+		{"create below a relative path", opCreate, encodeCreate("a/b", "", 0), codeNoNode},
+		{"create without a slash", opCreate, encodeCreate("a", "", 0), codeBadArguments},
+		{"create nothing", opCreate, encodeCreate("", "", 0), codeBadArguments},
+		{"create dots", opCreate, encodeCreate("/..", "", 0), codeBadArguments},
+		{"create with a slash at the end", opCreate, encodeCreate("/odd/", "", 0), codeNoNode},
+		{"create with a slash at the end of what is there", opCreate, encodeCreate("/zookeeper/", "", 0), codeBadArguments},
+		{"create with a control character", opCreate, encodeCreate("/a\x01", "", 0), codeBadArguments},
+		{"create outside the basic plane", opCreate, encodeCreate("/😀", "", 0), codeBadArguments},
+		{"unknown flags", opCreate, encodeCreate("/odd", "", 77), codeBadArguments},
+		{"TTL flag without TTL", opCreate, encodeCreate("/odd", "", flagTTL), codeBadArguments},
+		{"no ACL", opCreate, badACL("/odd", nil), codeInvalidACL},
+		{"no ACL and no parent", opCreate, badACL("/odd/odd", nil), codeInvalidACL},
+		{"auth of nobody", opCreate, badACL("/odd", []aclEntry{{31, identity{"auth", ""}}}), codeInvalidACL},
+		{"digest of nothing", opCreate, badACL("/odd", []aclEntry{{31, identity{"digest", ":"}}}), codeInvalidACL},
+		{"digest with two colons", opCreate, badACL("/odd", []aclEntry{{31, identity{"digest", "a:b:c"}}}), codeInvalidACL},
+		{"delete root", opDelete, encodePathInt("/", -1), codeBadArguments},
+		{"delete quota", opDelete, encodePathInt("/zookeeper/quota", -1), codeBadArguments},
+		{"delete without a slash", opDelete, encodePathInt("a", -1), codeBadArguments},
+		{"delete a path that cannot be", opDelete, encodePathInt("/a/", -1), codeNoNode},
+		{"set a path that cannot be", opSetData, encodeSet("/a/", ""), codeBadArguments},
+		{"set what is not there", opSetData, encodeSet("/odd", ""), codeNoNode},
+		{"ACL of a path that cannot be", opSetACL, func(e *encoder) { e.text("//"); e.acl(nil); e.int32(-1) }, codeBadArguments},
+		{"no ACL of what is not there", opSetACL, func(e *encoder) { e.text("/odd"); e.acl(nil); e.int32(-1) }, codeInvalidACL},
+		{"exists of a path that cannot be", opExists, encodePath1("/a//b"), codeNoNode},
+		{"get of a path that cannot be", opGetData, encodePath1("a"), codeNoNode},
+		{"children of what is not there", opGetChildren, encodePath1("/odd"), codeNoNode},
+		{"empty multi", opMulti, multiEnd, codeOK},
+		{"watches that are not there", opRemoveWatches, encodePathInt("/odd", 3), codeNoWatcher},
+	}
+	addrs := map[string]string{"embedded": start(t, Options{}).Addr()}
+	if addr := os.Getenv(zkVariable); addr != "" {
+		addrs["real"] = addr
+	}
+	for name, addr := range addrs {
+		r := openRaw(t, addr, generous)
+		for _, tt := range tests {
+			if got := r.call(tt.op, tt.fill).code; got != tt.want {
+				t.Errorf("%s: %s: code %d, want %d", name, tt.name, got, tt.want)
+			}
+		}
+		path := string(r.want(opCreate, encodeCreate("/", "", flagEphemeralSequential), codeOK)[4:])
+		if len(path) != 11 {
+			t.Errorf("%s: sequential at the root: %q", name, path)
+		}
+	}
 }

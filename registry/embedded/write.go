@@ -63,6 +63,9 @@ func (o *owner) create(c *conn, t *txn, r *request) (result, code) {
 	ch := change{kind: changeCreate, path: r.path, data: r.data}
 	sequential, ok := ch.setKind(c, r)
 	parentPath, _, split := splitPath(r.path)
+	if r.path == "/" { // it is there; or, sequential, the name is only the number
+		parentPath, split = "/", true
+	}
 	if !ok || !split {
 		return result{}, codeBadArguments
 	}
