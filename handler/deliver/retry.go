@@ -105,6 +105,7 @@ func (s *shard) lose(m kite.Member) {
 			continue
 		}
 		s.slots.put(uint32(i))
+		m.Release() // the session may live on in another group
 		switch {
 		case sl.late:
 		case sl.fly != nil:

@@ -48,8 +48,9 @@ type Lane struct {
 	inbox inbox
 	state *State // owned by Run
 
-	turn     turn
-	appended int64 // bytes since the last checkpoint
+	turn      turn
+	appended  int64 // bytes since the last checkpoint
+	reclaimed time.Time
 }
 
 // Open replays the journal. The lane answers nothing before Run.
@@ -171,8 +172,7 @@ func (l *Lane) commit() {
 		return // repeats and refusals carry their verdicts already
 	}
 	err := l.journal.Append(t.records)
-	if errors.Is(err, store.ErrFull) {
-		l.checkpoint(0) // room is worth more than retention
+	if errors.Is(err, store.ErrFull) && l.reclaim() {
 		err = l.journal.Append(t.records)
 	}
 	if err == nil && t.durable {
@@ -196,6 +196,21 @@ func (l *Lane) commit() {
 			panic("sequence: the lane proposed what it cannot apply: " + err.Error())
 		}
 	}
+}
+
+// reclaimEvery bounds how often a full journal is searched for room.
+const reclaimEvery = time.Second
+
+// reclaim makes room in a full journal, which is worth more than retention. It returns false when it
+// did so a moment ago.
+func (l *Lane) reclaim() bool {
+	now := l.now()
+	if now.Sub(l.reclaimed) < reclaimEvery {
+		return false
+	}
+	l.reclaimed = now
+	l.checkpoint(0)
+	return true
 }
 
 // checkpoint writes the state down and trims what nobody has needed for the retention time.
