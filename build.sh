@@ -199,7 +199,6 @@ do_demo() {
   do_build
   go build -o bin/kiteq-demo ./internal/demo
   echo 'built bin/kiteq-demo'
-  echo
   bin/kiteq-demo -kiteq ./kiteq "$@"
 }
 
