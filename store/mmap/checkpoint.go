@@ -14,16 +14,16 @@ import (
 
 // A checkpoint file, little endian: the header, the heads, the records in their journal layout.
 //
-//	 0       8         12       16       24         32         40       48      52     56        64
-//	+-------+---------+--------+--------+----------+----------+--------+-------+------+---------+
-//	| magic | version | crc32c | number | position | sequence | length | heads | body | records |
-//	+-------+---------+--------+--------+----------+----------+--------+-------+------+---------+
+//	 0       8         12     16       24         32         40       48        56      60       64
+//	+-------+---------+------+--------+----------+----------+--------+---------+-------+--------+
+//	| magic | version | body | number | position | sequence | length | records | heads | crc32c |
+//	+-------+---------+------+--------+----------+----------+--------+---------+-------+--------+
 //	| heads: next seq of the stream (8), length of name (4), name                                |
 //	| records                                                                                    |
 //	+--------------------------------------------------------------------------------------------+
 //
-// It stands for every batch before position; sequence is that of the batch there. crc32c covers the
-// header from byte 16 on, body everything behind the header. Heads keep a stream's next Seq when all
+// It stands for every batch before position; sequence is that of the batch there. crc32c covers what
+// precedes it, body is the checksum of everything behind the header. Heads keep a stream's next Seq when all
 // its records were trimmed.
 const (
 	checkpointHeader  = 64
@@ -120,10 +120,10 @@ func (j *Journal) writeCheckpoint(path string, number uint64, position kite.Posi
 		le.PutUint64(b[24:], uint64(position))
 		le.PutUint64(b[32:], j.sequence)
 		le.PutUint64(b[40:], uint64(w.at))
-		le.PutUint32(b[48:], uint32(heads))
-		le.PutUint32(b[52:], w.crc)
-		le.PutUint64(b[56:], records)
-		le.PutUint32(b[12:], crc32.Checksum(b[16:], castagnoli))
+		le.PutUint32(b[12:], w.crc)
+		le.PutUint64(b[48:], records)
+		le.PutUint32(b[56:], uint32(heads))
+		le.PutUint32(b[60:], crc32.Checksum(b[:60], castagnoli))
 		_, w.err = file.WriteAt(b, 0)
 	}
 	if w.err == nil && refused == nil {
@@ -205,7 +205,7 @@ func (c *checkpoint) check() error {
 	if len(b) < checkpointHeader {
 		return c.corrupt(0, errShort)
 	}
-	sound := crc32.Checksum(b[16:checkpointHeader], castagnoli) == le.Uint32(b[12:])
+	sound := crc32.Checksum(b[:60], castagnoli) == le.Uint32(b[60:])
 	if string(b[:8]) != checkpointMagic {
 		return c.corrupt(0, fmt.Errorf("it begins with %q, not with %s", b[:8], checkpointMagic))
 	}
@@ -215,13 +215,13 @@ func (c *checkpoint) check() error {
 	if !sound || le.Uint64(b[16:]) != c.number || le.Uint64(b[40:]) != uint64(len(b)) {
 		return c.corrupt(0, errChecksum)
 	}
-	if crc32.Checksum(b[checkpointHeader:], castagnoli) != le.Uint32(b[52:]) {
+	if crc32.Checksum(b[checkpointHeader:], castagnoli) != le.Uint32(b[12:]) {
 		return c.corrupt(checkpointHeader, errChecksum)
 	}
 	c.position = kite.Position(le.Uint64(b[24:]))
 	c.sequence = le.Uint64(b[32:])
-	c.heads = int(le.Uint32(b[48:]))
-	c.records = le.Uint64(b[56:])
+	c.heads = int(le.Uint32(b[56:]))
+	c.records = le.Uint64(b[48:])
 	_, err := c.eachHead(func([]byte, kite.Seq) {})
 	return err
 }

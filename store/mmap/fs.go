@@ -14,6 +14,9 @@ import (
 type FS interface {
 	// MkdirAll creates the directory and its parents, mode 0750.
 	MkdirAll(dir string) error
+	// Lock claims the directory for this process until the result is closed. store.ErrLocked says
+	// that another one has it.
+	Lock(dir string) (io.Closer, error)
 	// List returns the names in the directory.
 	List(dir string) ([]string, error)
 	// Create creates a file that must not exist, mode 0640.
@@ -56,6 +59,8 @@ func (osFS) MkdirAll(dir string) error {
 	}
 	return osFS{}.SyncDir(filepath.Dir(dir))
 }
+
+func (osFS) Lock(dir string) (io.Closer, error) { return lockDir(dir) }
 
 func (osFS) List(dir string) ([]string, error) {
 	entries, err := os.ReadDir(dir)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"slices"
 	"sync"
@@ -27,7 +28,7 @@ type Journal struct {
 	o    Options
 	fs   FS
 	log  *slog.Logger
-	lock *dirLock
+	lock io.Closer
 
 	mu       sync.RWMutex
 	segments []*segment // by base; the open one is the last
@@ -387,5 +388,5 @@ func (j *Journal) release() error {
 		j.restore.release(j.fs)
 		j.restore = nil
 	}
-	return errors.Join(err, j.lock.release())
+	return errors.Join(err, j.lock.Close())
 }

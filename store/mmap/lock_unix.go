@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -15,11 +16,9 @@ import (
 
 const lockName = "LOCK"
 
-// dirLock is the claim of this process on a directory. The kernel drops it when the process dies,
-// so a file that is left over locks nobody out.
-type dirLock struct{ file *os.File }
-
-func lockDir(dir string) (*dirLock, error) {
+// lockDir claims the directory with flock. The kernel drops the claim when the process dies, so a
+// file that is left over locks nobody out.
+func lockDir(dir string) (io.Closer, error) {
 	path := filepath.Join(dir, lockName)
 	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o640)
 	if err != nil {
@@ -30,7 +29,7 @@ func lockDir(dir string) (*dirLock, error) {
 		err = writePid(file)
 	}
 	if err == nil {
-		return &dirLock{file}, nil
+		return file, nil
 	}
 	defer func() { _ = file.Close() }()
 	if !errors.Is(err, unix.EWOULDBLOCK) {
@@ -49,5 +48,3 @@ func writePid(file *os.File) error {
 	_, err := file.WriteAt(strconv.AppendInt(nil, int64(os.Getpid()), 10), 0)
 	return err
 }
-
-func (l *dirLock) release() error { return l.file.Close() }

@@ -30,7 +30,7 @@ func Open(o Options, log *slog.Logger) (_ *Journal, err error) {
 	if err := o.FS.MkdirAll(o.Dir); err != nil {
 		return nil, fmt.Errorf("create the store directory %s: %w", o.Dir, err)
 	}
-	lock, err := lockDir(o.Dir)
+	lock, err := o.FS.Lock(o.Dir)
 	if err != nil {
 		return nil, err
 	}

@@ -147,7 +147,7 @@ func (r *recovery) rewrite(seg *segment) error {
 	if r.durable > seg.base {
 		from = int64(r.durable - seg.base)
 	}
-	buf := make([]byte, 1<<20)
+	buf := make([]byte, min(1<<20, max(0, seg.end-from)))
 	for from < seg.end {
 		n := copy(buf, seg.data[from:seg.end])
 		if _, err := seg.file.WriteAt(buf[:n], from); err != nil {
