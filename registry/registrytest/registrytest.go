@@ -70,6 +70,8 @@ func Run(t *testing.T, open func(t *testing.T) Env) {
 			"a change during a cut is seen":           changeDuringCut,
 			"announcing before the link is there":     announceWhileCut,
 			"withdrawn is not announced again":        withdrawnStaysWithdrawn,
+			"withdrawing is completed later":          withdrawingIsCompleted,
+			"producers outlive a session":             producersOutliveSession,
 			"bindings survive the session of a group": bindingsOutliveSession,
 		} {
 			t.Run(name, func(t *testing.T) {
@@ -148,6 +150,18 @@ func (r *raw) create(node, data string, flags int32) {
 func (r *raw) delete(node string) {
 	r.t.Helper()
 	if err := r.conn.Delete(r.root+node, -1); err != nil {
+		r.t.Fatalf("%s: %v", node, err)
+	}
+}
+
+// replace deletes the node and makes it again so that nobody sees it missing.
+func (r *raw) replace(node, data string) {
+	r.t.Helper()
+	_, err := r.conn.Multi(
+		&zk.DeleteRequest{Path: r.root + node, Version: -1},
+		&zk.CreateRequest{Path: r.root + node, Data: []byte(data), Acl: zk.WorldACL(zk.PermAll)},
+	)
+	if err != nil {
 		r.t.Fatalf("%s: %v", node, err)
 	}
 }

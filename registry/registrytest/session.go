@@ -76,7 +76,6 @@ func changeDuringCut(t *testing.T, e Env) {
 func longCut(t *testing.T, e Env) {
 	broker, client := linked(t, e, e.Short), e.Open(t, e.Long)
 	must(t, broker.Announce(patient(t), addr1, []string{"trade", "message"}))
-	must(t, broker.AddProducer(patient(t), "trade", "p-a", "web1"))
 	must(t, client.Bind(patient(t), []kite.Binding{kite.Fanout("s-a", "trade")}))
 	own := bindings(t, broker, "trade", "later")
 	own.until("s-a", bound("trade", "s-a"))
@@ -98,10 +97,6 @@ func longCut(t *testing.T, e Env) {
 	})
 	if e.Raw != nil {
 		look := e.look(t)
-		eventually(t, "the producer is there again", func() bool {
-			_, found := look.stat(registry.ProducerNode("trade", "p-a", "web1"))
-			return found
-		})
 		eventually(t, "the broker is alive again", func() bool {
 			_, found := look.stat(registry.AliveNode(addr1))
 			return found
@@ -141,6 +136,38 @@ func withdrawnStaysWithdrawn(t *testing.T, e Env) {
 	if got := brokers(t, broker, "trade").next("a fresh picture"); !serves("trade")(got) {
 		t.Errorf("trade is served by %v after Withdraw", got["trade"])
 	}
+}
+
+// withdrawingIsCompleted: what could not be withdrawn goes when the same session is connected again.
+func withdrawingIsCompleted(t *testing.T, e Env) {
+	broker := linked(t, e, e.Long)
+	must(t, broker.Announce(patient(t), addr1, []string{"trade"}))
+	seen := brokers(t, e.Open(t, e.Long), "trade")
+	seen.until("the broker", serves("trade", addr1))
+	broker.cut(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := broker.Withdraw(ctx); err == nil {
+		t.Error("Withdraw without a link succeeded")
+	}
+	broker.heal(t)
+	seen.until("nobody", serves("trade"))
+	if err := broker.Ready(); err != nil {
+		t.Errorf("the session is gone too: %v", err)
+	}
+}
+
+// producersOutliveSession: a client announces no broker, and yet has something to announce again.
+func producersOutliveSession(t *testing.T, e Env) {
+	look := e.look(t)
+	client := linked(t, e, e.Short)
+	must(t, client.AddProducer(patient(t), "trade", "p-a", "web1"))
+	node := registry.ProducerNode("trade", "p-a", "web1")
+	look.ephemeral(node)
+	client.cut(t)
+	eventually(t, "the session expired", func() bool { _, found := look.stat(node); return !found })
+	client.heal(t)
+	eventually(t, "the producer is there again", func() bool { _, found := look.stat(node); return found })
 }
 
 func serverRestarts(t *testing.T, e Env) {

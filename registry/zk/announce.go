@@ -58,8 +58,8 @@ func (a *announcement) want(addr string, topics []string) {
 	}
 }
 
-// Announce implements registry.Registry. After an error the announcement may be there in part; the
-// next session completes it, unless Announce or Withdraw is called before.
+// Announce implements registry.Registry. When it fails the announcement may be there in part. The wish
+// stands: it is completed when the connection comes back, unless Announce or Withdraw is called before.
 func (r *Registry) Announce(ctx context.Context, addr string, topics []string) error {
 	if err := checkAddr(addr); err != nil {
 		return err
@@ -71,8 +71,8 @@ func (r *Registry) Announce(ctx context.Context, addr string, topics []string) e
 	return r.publish(ctx, "announce "+addr, func(a *announcement) { a.want(addr, topics) })
 }
 
-// Withdraw implements registry.Registry. Even when it fails nothing is announced again, and the nodes
-// that are left end with the session.
+// Withdraw implements registry.Registry. Even when it fails nothing is announced again; the nodes that
+// are left go when the connection comes back or the session ends.
 func (r *Registry) Withdraw(ctx context.Context) error {
 	return r.publish(ctx, "withdraw", func(a *announcement) { a.want("", nil) })
 }
