@@ -45,7 +45,8 @@ type conn struct {
 }
 
 const (
-	// handshakeTimeout is how long a connection may wait with its first packet.
+	// handshakeTimeout is how long a connection may wait with its first packet, and how long its last
+	// bytes may take.
 	handshakeTimeout = 10 * time.Second
 	// lingerTimeout is how long a finished connection is read, and what it sends thrown away. Closing
 	// at once with bytes unread makes TCP reset the connection, and the last reply may be lost.
@@ -167,6 +168,9 @@ func (c *conn) flush(limit int) bool {
 	c.finishing = c.ending
 	ok := len(c.out) <= limit
 	c.mu.Unlock()
+	if c.ending { // no session's end will close it, should the client not read
+		c.socket.SetWriteDeadline(time.Now().Add(handshakeTimeout))
+	}
 	c.pending.b = recycle(c.pending.b)
 	c.answered, c.oldest, c.dirty = 0, time.Time{}, false
 	if !ok {

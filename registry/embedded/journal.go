@@ -203,7 +203,7 @@ func (j *journal) close() error {
 	if j.file != nil {
 		err = j.file.Close()
 	}
-	return errors.Join(err, j.lock.Close())
+	return errors.Join(err, unlockDir(j.lock))
 }
 
 // writeFile makes the file appear whole and durable, or not at all.

@@ -143,6 +143,7 @@ func TestSlowReaderIsClosed(t *testing.T) {
 		for range 3000 {
 			other.want(opSetData, encodeSet("/a", ""), codeOK)
 		}
+		synctest.Wait()
 		if got := s.Stats(); got.Slow != 1 || got.Connections != 1 {
 			t.Errorf("%+v", got)
 		}
@@ -230,4 +231,50 @@ func TestRunEndsWithEverything(t *testing.T) {
 	if got := s.Stats().Connections; got != 0 {
 		t.Errorf("%d connections left", got)
 	}
+}
+
+// TestStuckAtTheEnd: a client that closes its session and never reads is closed all the same.
+func TestStuckAtTheEnd(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		dial, s, stop := startPipes(t, Options{})
+		defer stop()
+		r := dial()
+		r.connect(hello{timeout: 40 * time.Second})
+		r.socket.Write(framed(ask(1, opSync, encodePath("/"))))
+		r.socket.Write(framed(ask(2, opCloseSession, nil)))
+		pass(handshakeTimeout + 2*lingerTimeout)
+		synctest.Wait()
+		if got := s.Stats(); got.Sessions != 0 || got.Connections != 0 {
+			t.Errorf("%+v", got)
+		}
+	})
+}
+
+// TestLargeReadsAreNotCutOff: a window of the largest reads fits into what may wait.
+func TestLargeReadsAreNotCutOff(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const size = 64 << 10
+		dial, s, stop := startPipes(t, Options{MaxNodeBytes: size})
+		defer stop()
+		r := dial()
+		r.connect(hello{timeout: 40 * time.Second})
+		r.want(opCreate, encodeCreate("/a", strings.Repeat("x", size-100), 0), codeOK)
+		const n = 3 * window
+		go func() {
+			for i := range int32(n) {
+				r.socket.Write(framed(ask(i, opGetData, encodePath1("/a"))))
+			}
+		}()
+		synctest.Wait()
+		for i := range int32(n) {
+			if got := r.reply(); got.xid != i || len(got.body) != 4+size-100+68 {
+				t.Fatalf("reply %d: xid %d, %d bytes", i, got.xid, len(got.body))
+			}
+		}
+		if got := s.Stats().Slow; got != 0 {
+			t.Errorf("%d cut off", got)
+		}
+	})
 }

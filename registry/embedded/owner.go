@@ -31,6 +31,7 @@ type owner struct {
 	// of the batch under way
 	records encoder            // transactions to make durable
 	txns    int                // how many
+	queued  int                // bytes of replies
 	dirty   []*conn            // with pending bytes or answered requests
 	told    map[*conn]struct{} // scratch of tell
 	started time.Time          // of the batch
@@ -39,7 +40,7 @@ type owner struct {
 const (
 	inboxSize     = 1024
 	maxBatch      = 256     // requests in one commit
-	maxBatchBytes = 4 << 20 // records in one commit, passed by at most one request
+	maxBatchBytes = 4 << 20 // records and replies in one commit, passed by at most one request
 	// stall is how long the owner may be away (a slow sync, a stopped process) before it grants every
 	// session that time: clients' pings may be waiting unread.
 	stall = 500 * time.Millisecond
@@ -71,8 +72,8 @@ func (o *owner) run(ctx context.Context) error {
 	reap := time.NewTicker(o.options.ReapInterval)
 	defer reap.Stop()
 	for {
-		due, any := o.sessions.next()
-		if any {
+		due, some := o.sessions.next()
+		if some {
 			expiry.Reset(time.Until(due))
 		} else {
 			expiry.Stop()
@@ -103,7 +104,7 @@ func (o *owner) run(ctx context.Context) error {
 
 // drain handles what waits, up to a batch.
 func (o *owner) drain() {
-	for n := 0; n < maxBatch && len(o.records.b) < maxBatchBytes; n++ {
+	for n := 0; n < maxBatch && len(o.records.b)+o.queued < maxBatchBytes; n++ {
 		select {
 		case in := <-o.inbox:
 			o.handle(in)
@@ -188,6 +189,7 @@ func (o *owner) reply(c *conn, xid int32, result code, body func(*encoder)) {
 		body(e)
 	}
 	e.shut(at)
+	o.queued += len(e.b) - at
 	o.stats.sent.Add(1)
 }
 
@@ -243,6 +245,7 @@ func (o *owner) commit() error {
 		}
 		o.records.b = recycle(o.records.b)
 	}
+	o.stats.publish(o.tree, o.watches, len(o.sessions.byID))
 	now := time.Now()
 	for _, c := range o.dirty {
 		if !c.oldest.IsZero() {
@@ -256,8 +259,7 @@ func (o *owner) commit() error {
 	}
 	clear(o.dirty)
 	o.dirty = o.dirty[:0]
-	o.txns = 0
-	o.stats.publish(o.tree, o.watches, len(o.sessions.byID))
+	o.txns, o.queued = 0, 0
 	if err := o.snapshotWhenDue(); err != nil {
 		return err
 	}

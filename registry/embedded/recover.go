@@ -33,6 +33,9 @@ func openJournal(dir string, t *tree, log *slog.Logger) (*journal, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
+	if err := syncDir(filepath.Dir(dir)); err != nil {
+		return nil, err
+	}
 	lock, err := lockDir(dir)
 	if err != nil {
 		return nil, err
@@ -57,6 +60,12 @@ func lockDir(dir string) (*os.File, error) {
 			"stop that one or use another directory: %w", dir, err)
 	}
 	return f, nil
+}
+
+// unlockDir unlocks before it closes: a process that is being forked right now may hold the file open too,
+// until it execs.
+func unlockDir(lock *os.File) error {
+	return errors.Join(syscall.Flock(int(lock.Fd()), syscall.LOCK_UN), lock.Close())
 }
 
 func (j *journal) recover(t *tree, log *slog.Logger) error {

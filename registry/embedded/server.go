@@ -54,6 +54,10 @@ func Listen(o Options, log *slog.Logger) (*Server, error) {
 		}
 		return nil, fmt.Errorf("embedded registry: listen on %s: %w", o.Addr, err)
 	}
+	if tcp, ok := listener.Addr().(*net.TCPAddr); ok && !tcp.IP.IsLoopback() {
+		log.Warn("registry can be reached from the network: it has no encryption, and nodes without ACL are open to all",
+			"addr", listener.Addr().String())
+	}
 	s := newServer(o, t, j, listener, log)
 	log.Info("registry listens", "addr", s.Addr(), "dir", o.Dir, "nodes", len(t.nodes), "sessions", len(t.sessions))
 	return s, nil
