@@ -45,6 +45,9 @@ type hold struct {
 	newest kite.Seq
 }
 
+// maxSeq bounds what a record may claim, so that sums with it do not overflow.
+const maxSeq kite.Seq = 1 << 62
+
 func (p part) next() kite.Seq { return p.first + kite.Seq(p.count) }
 
 func newStream(name string) *stream {
@@ -217,7 +220,8 @@ func readIndex(b []byte, s *segment) (t indexTable, err error) {
 		}
 		e := indexStream{first: kite.Seq(le.Uint64(rest)), count: le.Uint32(rest[8:]), at: at}
 		n := uint64(le.Uint32(rest[12:]))
-		if rest = rest[16:]; n > uint64(len(rest)) || e.count == 0 || uint64(e.at)+uint64(e.count) > uint64(entries) {
+		if rest = rest[16:]; n > uint64(len(rest)) || e.count == 0 || e.first > maxSeq ||
+			uint64(e.at)+uint64(e.count) > uint64(entries) {
 			return t, errIndex
 		}
 		e.name, rest = rest[:n], rest[n:]

@@ -173,7 +173,7 @@ func (j *Journal) place(r *kite.Record) (*stream, error) {
 	if st.turn != j.turn {
 		st.turn, st.pending = j.turn, st.next
 	}
-	if st.pending != 0 && r.Seq != st.pending {
+	if st.pending != 0 && r.Seq != st.pending || r.Seq > maxSeq {
 		return nil, kite.Errorf(kite.Invalid, "append seq %d to %s: the next one is %d", r.Seq, st.name, st.pending)
 	}
 	st.pending = r.Seq + 1

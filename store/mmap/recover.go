@@ -291,7 +291,7 @@ func (r *recovery) place(rec *kite.Record, topic []byte) (*stream, error) {
 		j.streams[st.name] = st
 	}
 	// Only a trimmed segment, so never one segment in itself, may leave a gap.
-	if rec.Seq < st.next || len(st.open) > 0 && rec.Seq != st.next {
+	if rec.Seq > maxSeq || rec.Seq < st.next || len(st.open) > 0 && rec.Seq != st.next {
 		return nil, fmt.Errorf("seq %d of %s where %d belongs", rec.Seq, st.name, st.next)
 	}
 	return st, nil
@@ -385,7 +385,7 @@ func (r *recovery) heads() error {
 			st = newStream(string(name))
 			r.j.streams[st.name] = st
 		}
-		st.next = max(st.next, next)
+		st.next = max(st.next, min(next, maxSeq))
 	})
 	return err
 }
