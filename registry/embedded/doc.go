@@ -8,10 +8,11 @@
 //
 //	conn.go      one reader per connection cuts packets and decodes them (request.go, jute.go)
 //	owner.go     one goroutine owns all state; it takes requests in batches and commits them
-//	read.go      answers what only looks (read.go) and what changes (write.go, multi.go)
-//	write.go     ... a write becomes changes (change.go) that are applied to the tree (tree.go)
-//	watch.go     who is told of a change
-//	journal.go   the batch's transactions are made durable; then replies and events leave together
 //	session.go   who is connected, until when, and what ends with a session
-//	recover.go   snapshot and logs back into a tree
+//	read.go      what only looks is answered from the tree (tree.go)
+//	write.go     what changes something is checked (acl.go, path.go; several at once: multi.go) and
+//	             applied to the tree as changes (change.go)
+//	watch.go     who is told of a change
+//	journal.go   the batch is made durable (snapshot.go); then its replies and events leave together
+//	recover.go   snapshot and logs become a tree again
 package embedded
