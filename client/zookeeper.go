@@ -19,7 +19,6 @@ func (c *Client) openRegistry() error {
 	}
 	c.registry = session
 	c.parts.run(func(ctx context.Context) {
-		defer session.Close()
 		if err := session.Run(ctx); err != nil && ctx.Err() == nil {
 			c.options.Log.Error("the registry session ended", "component", "client", "err", err)
 		}

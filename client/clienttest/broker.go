@@ -29,6 +29,7 @@ type Broker struct {
 	onConnect func(Connect) (refusal string)
 	onPublish func(Published) Answer
 	mute      bool
+	discard   bool
 	relay     *relay
 	closed    bool
 }
@@ -198,6 +199,14 @@ func (b *Broker) Mute(mute bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.mute = mute
+}
+
+// Discard makes it accept and not keep what is published, for benchmarks. OnPublish and Relay then
+// see nothing.
+func (b *Broker) Discard(discard bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.discard = discard
 }
 
 // Clients returns how many connections have shaken hands.

@@ -158,14 +158,17 @@ func (s *session) beat(f protocol.Frame) bool {
 }
 
 func (s *session) publish(f protocol.Frame) bool {
+	b := s.broker
+	b.mu.Lock()
+	decide, relay, discard := b.onPublish, b.relay, b.discard
+	b.mu.Unlock()
+	if discard {
+		return s.discard(f)
+	}
 	p, err := decodePublished(f)
 	if err != nil {
 		return false
 	}
-	b := s.broker
-	b.mu.Lock()
-	decide, relay := b.onPublish, b.relay
-	b.mu.Unlock()
 	answer := Accept()
 	if decide != nil {
 		answer = decide(p)
@@ -182,6 +185,17 @@ func (s *session) publish(f protocol.Frame) bool {
 			return protocol.AppendStoreAck(dst, framing, f.Opaque, []byte(p.ID), answer.ok, answer.feedback)
 		})
 	}
+	return true
+}
+
+func (s *session) discard(f protocol.Frame) bool {
+	var m protocol.MessageView
+	if err := m.Decode(f.Payload); err != nil {
+		return false
+	}
+	s.send(func(dst []byte) []byte {
+		return protocol.AppendStoreAck(dst, framing, f.Opaque, m.Header.MessageID, true, protocol.FeedbackStored)
+	})
 	return true
 }
 

@@ -1,0 +1,3 @@
+// Command kiteqctl publishes to KiteQ brokers, subscribes to them, and shows and decides what they
+// hold, from the command line.
+package main

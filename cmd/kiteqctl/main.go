@@ -1,0 +1,24 @@
+package main
+
+import (
+	"context"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+// terminal is what the commands read, write and reach; tests put other things in its place.
+type terminal struct {
+	in       io.Reader
+	out, err io.Writer
+	secret   string
+	registry func(ctx context.Context, zkhost string) (directory, func(), error)
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := run(ctx, os.Args[1:], terminal{os.Stdin, os.Stdout, os.Stderr, os.Getenv(secretVariable), openZooKeeper})
+	stop()
+	os.Exit(code)
+}

@@ -1,0 +1,177 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/kiteq/kiteq/registry"
+)
+
+func newTopics(g *globals) *cobra.Command {
+	return &cobra.Command{
+		Use:   "topics [TOPIC]...",
+		Short: "List topics and the brokers that serve them",
+		Example: `  kiteqctl topics
+  kiteqctl topics trade -o json`,
+		RunE: action(func(cmd *cobra.Command, args []string) error {
+			return g.inspect(cmd.Context(), args, func(ctx context.Context, r directory, topics []string) error {
+				brokers, err := first(ctx, topics, r, r.WatchBrokers)
+				if err != nil {
+					return err
+				}
+				return g.printTopics(topics, brokers)
+			})
+		}),
+	}
+}
+
+func newGroups(g *globals) *cobra.Command {
+	return &cobra.Command{
+		Use:   "groups [TOPIC]...",
+		Short: "List the bindings of the consumer groups",
+		Long: `List what each group is bound to, and since when. A binding that cannot be understood is shown as bad, with the
+reason: brokers leave it out.`,
+		Example: `  kiteqctl groups
+  kiteqctl groups trade -o json`,
+		RunE: action(func(cmd *cobra.Command, args []string) error {
+			return g.inspect(cmd.Context(), args, func(ctx context.Context, r directory, topics []string) error {
+				bindings, err := first(ctx, topics, r, r.WatchBindings)
+				if err != nil {
+					return err
+				}
+				return g.printGroups(topics, bindings)
+			})
+		}),
+	}
+}
+
+// inspect opens the registry and calls look with the topics, all of them when none are named.
+func (g *globals) inspect(ctx context.Context, topics []string, look func(context.Context, directory, []string) error) error {
+	ctx, cancel := context.WithTimeout(ctx, g.timeout)
+	defer cancel()
+	r, stop, err := g.registry(ctx, g.zkhost)
+	if err != nil {
+		return err
+	}
+	defer stop()
+	if len(topics) == 0 {
+		if topics, err = r.Topics(ctx); err != nil {
+			return err
+		}
+	}
+	topics = slices.Clone(topics)
+	slices.Sort(topics)
+	return look(ctx, r, slices.Compact(topics))
+}
+
+// first returns the first picture that a watch gives.
+func first[T any](ctx context.Context, topics []string, r directory, watch func(context.Context, []string, func(T)) error) (T, error) {
+	var picture T
+	if len(topics) == 0 {
+		return picture, nil
+	}
+	watching, enough := context.WithCancel(ctx)
+	defer enough()
+	seen := false
+	err := watch(watching, topics, func(now T) {
+		if !seen {
+			picture, seen = now, true
+			enough()
+		}
+	})
+	switch {
+	case seen:
+		return picture, nil
+	case err != nil:
+		return picture, err
+	}
+	return picture, fmt.Errorf("the registry gave no answer: %w", errors.Join(r.Ready(), ctx.Err()))
+}
+
+func (g *globals) printTopics(topics []string, brokers registry.Brokers) error {
+	type row struct {
+		Topic   string   `json:"topic"`
+		Brokers []string `json:"brokers"`
+	}
+	return g.table("TOPIC\tBROKERS", len(topics), func(i int) (any, string) {
+		r := row{topics[i], append([]string{}, brokers[topics[i]]...)}
+		if len(r.Brokers) == 0 {
+			return r, r.Topic + "\t(none)"
+		}
+		return r, r.Topic + "\t" + strings.Join(r.Brokers, ",")
+	})
+}
+
+// bound is one binding, or one that is bad, as a line of groups.
+type bound struct {
+	Group     string     `json:"group"`
+	Topic     string     `json:"topic"`
+	Bind      string     `json:"bind,omitempty"`
+	Type      string     `json:"type,omitempty"`
+	Durable   bool       `json:"durable"`
+	Watermark int32      `json:"watermark"`
+	Since     *time.Time `json:"since,omitempty"`
+	Bad       string     `json:"bad,omitempty"`
+}
+
+func (b bound) text() string {
+	since := "-"
+	if b.Since != nil {
+		since = b.Since.Format(time.RFC3339)
+	}
+	if b.Bad != "" {
+		return fmt.Sprintf("%s\t%s\tbad\t%s\t-\t-\t%s", b.Group, b.Topic, b.Bad, since)
+	}
+	return fmt.Sprintf("%s\t%s\t%s\t%s\t%v\t%d\t%s", b.Group, b.Topic, b.Bind, b.Type, b.Durable, b.Watermark, since)
+}
+
+func (g *globals) printGroups(topics []string, bindings registry.Bindings) error {
+	var rows []bound
+	for _, topic := range topics {
+		for _, group := range bindings[topic] {
+			var since *time.Time
+			if group.SinceMs > 0 {
+				since = moment(time.UnixMilli(group.SinceMs))
+			}
+			for _, b := range group.Bindings {
+				rows = append(rows, bound{
+					Group: group.Group, Topic: topic, Bind: b.Type.String(), Type: b.MessageType,
+					Durable: b.Durable, Watermark: b.Watermark, Since: since,
+				})
+			}
+			for _, bad := range group.Bad {
+				rows = append(rows, bound{Group: group.Group, Topic: topic, Since: since, Bad: bad.Error()})
+			}
+		}
+	}
+	return g.table("GROUP\tTOPIC\tBIND\tTYPE\tDURABLE\tWATERMARK\tSINCE", len(rows), func(i int) (any, string) {
+		return rows[i], rows[i].text()
+	})
+}
+
+// table prints n rows: as JSON each on its line, as text under a head in columns.
+func (g *globals) table(head string, n int, row func(i int) (v any, text string)) error {
+	if g.output == "json" {
+		for i := range n {
+			v, _ := row(i)
+			if err := g.print(v, ""); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	columns := tabwriter.NewWriter(g.out, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(columns, head)
+	for i := range n {
+		_, text := row(i)
+		fmt.Fprintln(columns, text)
+	}
+	return columns.Flush()
+}
