@@ -35,3 +35,16 @@ func TestJournal(t *testing.T) {
 		UnitBytes: 16 << 10,
 	})
 }
+
+// TestJournalWritten is the class that leaves syncing to others: a dying process loses nothing either.
+func TestJournalWritten(t *testing.T) {
+	t.Parallel()
+	storetest.Run(t, storetest.Env{
+		Open: func(_ testing.TB, dir string) (store.Journal, error) {
+			o := small
+			o.Dir, o.Sync = dir, SyncOS
+			return Open(o, nil)
+		},
+		UnitBytes: 16 << 10,
+	})
+}

@@ -1,0 +1,173 @@
+package mmap
+
+import (
+	"slices"
+
+	"github.com/kiteq/kiteq/internal/kite"
+)
+
+// Append writes the batch with one pwrite. See store.Journal.
+//
+// Errors of code Invalid (a record the layout cannot hold, a Seq out of order, a Ref to nowhere) and
+// TooLarge (over Options.MaxBatchBytes) keep nothing of the batch, as does store.ErrFull when the
+// disk has no room for the next segment.
+func (j *Journal) Append(batch []*kite.Record) error {
+	if err := j.usable(); err != nil || len(batch) == 0 {
+		return err
+	}
+	size, err := j.prepare(batch)
+	if err != nil {
+		return err
+	}
+	if err := j.room(size); err != nil {
+		return err
+	}
+	at := j.open.end
+	b := j.encode(batch, size)
+	if _, err := j.open.file.WriteAt(b, at); err != nil {
+		return j.fail("append to "+j.open.path, err)
+	}
+	j.publish(batch, at+size)
+	if cap(j.buf) > keepBuffer {
+		j.buf = nil
+	}
+	return nil
+}
+
+// keepBuffer is the largest buffer that Append keeps for the next batch, bytes.
+const keepBuffer = 8 << 20
+
+// prepare checks the batch before anything of it is written, finds the streams of its records and
+// returns its encoded size.
+func (j *Journal) prepare(batch []*kite.Record) (size int64, err error) {
+	j.turn++
+	j.plan = j.plan[:0]
+	size = batchHeader
+	for _, r := range batch {
+		if err := checkRecord(r); err != nil {
+			return 0, err
+		}
+		st, err := j.place(r)
+		if err != nil {
+			return 0, err
+		}
+		j.plan = append(j.plan, st)
+		size += recordSize(r)
+	}
+	if size = padded(size); size > int64(j.o.MaxBatchBytes) {
+		return 0, kite.Errorf(kite.TooLarge, "append a batch of %d bytes: at most %s are allowed", size, j.o.MaxBatchBytes)
+	}
+	return size, nil
+}
+
+// place checks that r is the next of its stream and returns it, nil for a record of none.
+func (j *Journal) place(r *kite.Record) (*stream, error) {
+	if r.Kind == kite.KindCommit {
+		if j.find(r.Ref) == nil {
+			return nil, kite.Errorf(kite.Invalid, "commit of topic %s: nothing was prepared at position %d", r.Topic, r.Ref)
+		}
+	}
+	key := j.streamKey(r.Kind, r.Topic, r.Group)
+	if len(key) == 0 || r.Seq == 0 {
+		return nil, nil
+	}
+	st := j.streams[string(key)]
+	if st == nil {
+		st = newStream(string(key))
+		j.mu.Lock()
+		j.streams[st.name] = st
+		j.mu.Unlock()
+	}
+	if st.turn != j.turn {
+		st.turn, st.pending = j.turn, st.next
+	}
+	if st.pending != 0 && r.Seq != st.pending || r.Seq > maxSeq {
+		return nil, kite.Errorf(kite.Invalid, "append seq %d to %s: the next one is %d", r.Seq, st.name, st.pending)
+	}
+	st.pending = r.Seq + 1
+	return st, nil
+}
+
+// streamKey is store.Stream without an allocation: the result is good until the next call.
+func (j *Journal) streamKey(kind kite.Kind, topic string, group []byte) []byte {
+	j.key = j.key[:0]
+	switch kind {
+	case kite.KindMessage, kite.KindCommit:
+		j.key = append(j.key, topic...)
+	case kite.KindDead:
+		j.key = append(append(append(j.key, topic...), '/'), group...)
+	}
+	return j.key
+}
+
+// encode lays the batch out and gives its records their positions.
+func (j *Journal) encode(records []*kite.Record, size int64) []byte {
+	seg := j.open
+	b := slices.Grow(j.buf[:0], int(size))[:batchHeader]
+	clear(b)
+	for _, r := range records {
+		r.Position = seg.position(seg.end + int64(len(b)))
+		b = appendRecord(b, r)
+	}
+	used := len(b)
+	b = b[:size]
+	clear(b[used:])
+	sealBatch(b, batch{
+		count:    len(records),
+		position: seg.position(seg.end),
+		sequence: j.sequence,
+		durable:  kite.Position(j.durable.Load()),
+	}, seg.epoch)
+	j.buf = b
+	return b
+}
+
+// publish lets readers see the batch that now lies up to end in the open segment.
+func (j *Journal) publish(batch []*kite.Record, end int64) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for i, r := range batch {
+		j.note(j.open, j.plan[i], r, int64(r.Position-j.open.base))
+	}
+	j.open.end = end
+	j.sequence++
+	j.appended = true
+}
+
+// note enters one record of the open segment, or of one being scanned as if it were.
+func (j *Journal) note(seg *segment, st *stream, r *kite.Record, off int64) {
+	seg.newestMs = max(seg.newestMs, r.TimeMs)
+	if st == nil {
+		return
+	}
+	st.add(seg, r.Seq, off)
+	if r.Kind != kite.KindCommit || r.Ref >= seg.base {
+		return
+	}
+	bytes := j.find(r.Ref)
+	if bytes == nil {
+		return
+	}
+	j.late[lateCommit{bytes, st}] = r.Seq
+	bytes.keep(st, r.Seq)
+}
+
+// keep notes that the bytes of the stream's seq lie in s, its commit elsewhere.
+func (s *segment) keep(st *stream, seq kite.Seq) {
+	if s.late == nil {
+		s.late = map[*stream]kite.Seq{}
+	}
+	s.late[st] = max(s.late[st], seq)
+}
+
+// find returns the segment in which pos lies, or nil. Readers call it under mu.
+func (j *Journal) find(pos kite.Position) *segment {
+	i, found := slices.BinarySearchFunc(j.segments, pos, compareBase)
+	if !found {
+		i--
+	}
+	if i < 0 || pos < j.segments[i].position(segmentHeader) || pos >= j.segments[i].limit() {
+		return nil
+	}
+	return j.segments[i]
+}

@@ -1,0 +1,90 @@
+package mmap
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/kiteq/kiteq/internal/kite"
+)
+
+// scan reads all batches of the segment into the index, as Append would have.
+func (r *recovery) scan(seg *segment) (stop, err error) {
+	j := r.j
+	var rec kite.Record
+	seg.end, j.sequence, stop, err = seg.scan(segmentHeader, seg.sequence, func(off int64, h batch) error {
+		r.durable = max(r.durable, h.durable)
+		return h.records(seg.data[off:], &rec, func(at int64, topic []byte) error {
+			st, err := r.place(&rec, topic)
+			if err != nil {
+				return &recordError{at, err}
+			}
+			j.note(seg, st, &rec, off+at)
+			return nil
+		})
+	})
+	return stop, err
+}
+
+// place returns the stream of a record that was read, nil when it has none.
+func (r *recovery) place(rec *kite.Record, topic []byte) (*stream, error) {
+	j := r.j
+	j.key = append(j.key[:0], topic...)
+	switch rec.Kind {
+	case kite.KindMessage, kite.KindCommit:
+	case kite.KindDead:
+		j.key = append(append(j.key, '/'), rec.Group...)
+	default:
+		return nil, nil
+	}
+	if len(j.key) == 0 || rec.Seq == 0 {
+		return nil, nil
+	}
+	st := j.streams[string(j.key)]
+	if st == nil {
+		st = newStream(string(j.key))
+		j.streams[st.name] = st
+	}
+	// Only a trimmed segment, so never one segment in itself, may leave a gap.
+	if rec.Seq > maxSeq || rec.Seq < st.next || len(st.open) > 0 && rec.Seq != st.next {
+		return nil, fmt.Errorf("seq %d of %s where %d belongs", rec.Seq, st.name, st.next)
+	}
+	return st, nil
+}
+
+// last finds the end of the journal.
+func (r *recovery) last(seg *segment) error {
+	r.durable = max(r.durable, seg.base)
+	if slices.Contains(r.indexes, seg.number) {
+		// It was sealed, and its successor never came about: what the index covers was durable.
+		if b, err := mapFile(r.j.fs, numbered(r.j.o.Dir, seg.number, indexExt)); err == nil {
+			if t, err := readIndex(b, seg); err == nil {
+				r.durable = max(r.durable, seg.position(t.end))
+			}
+			_ = r.j.fs.Unmap(b)
+		}
+	}
+	stop, err := r.scan(seg)
+	if err != nil {
+		return err
+	}
+	if r.durable > seg.limit() {
+		return seg.corrupt(seg.end, fmt.Errorf("%w; the journal was durable up to offset %d", stop, r.durable-seg.base))
+	}
+	if errors.Is(stop, errEnd) && allZero(seg.data[seg.end:]) {
+		return nil
+	}
+	for off := seg.end + batchAlign; off+batchHeader <= int64(len(seg.data)); off += batchAlign {
+		h, err := readBatch(seg.data[off:], seg.epoch, seg.position(off))
+		if err != nil {
+			continue
+		}
+		if h.durable > seg.limit() {
+			return seg.corrupt(seg.end, fmt.Errorf("%w; batch %d behind it says that it was durable", stop, h.sequence))
+		}
+		r.whole = true
+		off += h.length - batchAlign
+	}
+	r.torn = stop
+	return nil
+}
