@@ -70,8 +70,8 @@ func (s *stream) bounds() (first, next kite.Seq) {
 	return min(max(first, s.floor), next), next
 }
 
-// places copies into dst the offsets of the records from seq on that lie in one segment, and
-// returns it with the Seq of the first. It returns nil when there is none.
+// places copies into dst the offsets of the records from seq on that lie in one segment. It returns
+// that segment, the Seq of the first and how many there are; 0 of them at the stream's end.
 func (s *stream) places(seq kite.Seq, open *segment, dst []uint32) (seg *segment, first kite.Seq, n int) {
 	i, _ := slices.BinarySearchFunc(s.parts, seq, func(p part, seq kite.Seq) int {
 		if p.next() <= seq {

@@ -132,11 +132,11 @@ func (j *Journal) createLocked(size int64) error {
 		}
 		return j.full("create "+seg.path, err)
 	}
-	if _, err := file.WriteAt(seg.putHeader(time.Now()), 0); err != nil {
-		return j.fail("write the header of "+seg.path, err)
+	if _, err = file.WriteAt(seg.putHeader(time.Now()), 0); err == nil {
+		seg.data, err = file.Map(size)
 	}
-	if seg.data, err = file.Map(size); err != nil {
-		return j.fail("map "+seg.path, err)
+	if err != nil {
+		return j.fail("begin "+seg.path, errors.Join(err, file.Close()))
 	}
 	seg.file = file
 	seg.refs.Store(1)
