@@ -60,9 +60,8 @@ func refusal(addr string, feedback []byte) error {
 	return kite.Errorf(refusalCode(string(feedback)), "broker %s refused: %s", addr, feedback)
 }
 
-// refusalCode reads the texts of brokers, old and new. A new broker may also begin its feedback with the
-// name of a code and a colon, or say nothing else. Not stored means Unavailable, not Internal: for sure it is not
-// stored there, and another broker may take it.
+// refusalCode reads the texts of brokers by their beginnings. Not stored means Unavailable, not
+// Internal: for sure it is not stored there, and another broker may take it.
 func refusalCode(feedback string) Code {
 	for _, known := range [...]struct {
 		prefix string
@@ -78,12 +77,6 @@ func refusalCode(feedback string) Code {
 	} {
 		if strings.HasPrefix(feedback, known.prefix) {
 			return known.code
-		}
-	}
-	name, _, _ := strings.Cut(feedback, ":")
-	for code := kite.Invalid; code < kite.Internal; code++ {
-		if name == code.String() {
-			return code
 		}
 	}
 	return kite.Internal

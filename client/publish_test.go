@@ -133,7 +133,6 @@ func TestRefusals(t *testing.T) {
 		{"Expired Message!", client.Expired},
 		{"FLY MUST BE COMMITTED !", client.Invalid},
 		{"Unauthorized,Connection broken!", client.Unauthorized},
-		{"too large: 3 MiB", client.TooLarge},
 		{"whatever", client.Internal},
 		{"", client.Internal},
 	}
@@ -163,7 +162,6 @@ func TestRetrySameID(t *testing.T) {
 		{"connection lost", clienttest.Hangup()},
 		{"busy", clienttest.Refuse("Store Result KiteQ OverFlow [127.0.0.1:13800]")},
 		{"not stored", clienttest.Refuse("Store Result false Cost:3")},
-		{"unavailable", clienttest.Refuse("unavailable: draining")},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"strings"
 	"sync"
@@ -17,6 +18,7 @@ import (
 	"github.com/kiteq/kiteq/client"
 	"github.com/kiteq/kiteq/client/clienttest"
 	"github.com/kiteq/kiteq/internal/kite"
+	"github.com/kiteq/kiteq/registry/embedded"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -418,6 +420,57 @@ func TestNoZooKeeper(t *testing.T) {
 	code := run(t.Context(), []string{"topics", "--zkhost", "etcd://x"}, terminal{strings.NewReader(""), &out, &failures, "", openZooKeeper})
 	if code != exitUsage || !strings.Contains(failures.String(), "etcd") {
 		t.Errorf("other scheme: code %d, %q", code, failures.String())
+	}
+}
+
+func TestZooKeeper(t *testing.T) {
+	t.Parallel()
+	server, err := embedded.Listen(embedded.Options{Addr: "127.0.0.1:0"}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	served := make(chan error)
+	go func() { served <- server.Run(ctx) }()
+	command := func(args ...string) string {
+		t.Helper()
+		var out, failures bytes.Buffer
+		code := run(t.Context(), append(args, "--zkhost", server.Addr()), terminal{strings.NewReader(""), &out, &failures, "", openZooKeeper})
+		if code != exitOK {
+			t.Fatalf("%v: code %d, %s", args, code, failures.String())
+		}
+		return out.String()
+	}
+	if got := command("topics"); got != "TOPIC  BROKERS\n" {
+		t.Errorf("topics of an empty registry: %q", got)
+	}
+	r, stop, err := openZooKeeper(t.Context(), server.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.CreateTopics(t.Context(), []string{"stock"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Announce(t.Context(), "10.0.0.1:13800", []string{"stock"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Bind(t.Context(), []kite.Binding{kite.Fanout("s-audit", "trade")}); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := command("topics"), "TOPIC  BROKERS\nstock  10.0.0.1:13800\ntrade  (none)\n"; got != want {
+		t.Errorf("topics printed\n%swant\n%s", got, want)
+	}
+	var b bound
+	if err := json.Unmarshal([]byte(command("groups", "-o", "json")), &b); err != nil {
+		t.Fatal(err)
+	}
+	if b.Group != "s-audit" || b.Topic != "trade" || b.Bind != "fanout" || b.Since == nil || time.Since(*b.Since) > time.Hour {
+		t.Errorf("groups printed %+v", b)
+	}
+	stop()
+	cancel()
+	if err := <-served; err != nil {
+		t.Error(err)
 	}
 }
 
