@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -175,6 +176,9 @@ func (l *Lane) commit() {
 	if errors.Is(err, store.ErrFull) && l.reclaim() {
 		err = l.journal.Append(t.records)
 	}
+	if errors.Is(err, store.ErrFull) && l.shed() {
+		err = l.journal.Append(t.records)
+	}
 	if err == nil && t.durable {
 		err = l.journal.Sync()
 	}
@@ -211,6 +215,21 @@ func (l *Lane) reclaim() bool {
 	l.reclaimed = now
 	l.checkpoint(0)
 	return true
+}
+
+// shed refuses the turn's messages, for which a full journal has no room, and proposes the rest anew: what
+// settles and decides must get through, or the journal would stay full. It returns false without such a rest.
+func (l *Lane) shed() bool {
+	items := slices.Clone(l.turn.items)
+	l.turn.reset()
+	for _, item := range items {
+		if item.Kind == kite.KindMessage || item.Kind == kite.KindPrepared {
+			item.Verdict = kite.Busy
+			continue
+		}
+		l.propose(item, item.TimeMs) // the Seqs of the refused are free again
+	}
+	return len(l.turn.records) > 0
 }
 
 // checkpoint writes the state down and trims what nobody has needed for the retention time.

@@ -48,14 +48,15 @@ func (s *State) apply(r *kite.Record) error {
 		s.seen.add(r.ID, r.TimeMs, kite.OutcomeCommitted)
 	case kite.KindPrepared:
 		position := r.Position
-		if r.Ref != 0 { // from a checkpoint
+		if r.Ref != 0 { // from a checkpoint, whose pieces of the window tell what was seen
 			position = r.Ref
+		} else {
+			s.seen.add(r.ID, r.TimeMs, kite.OutcomeUnknown)
 		}
 		s.open[r.ID] = &Undecided{
 			ID: r.ID, Topic: r.Topic, Group: string(r.Group), Position: position,
 			PreparedMs: r.TimeMs, ExpiresMs: r.ExpiresMs,
 		}
-		s.seen.add(r.ID, r.TimeMs, kite.OutcomeUnknown)
 	case kite.KindCommit:
 		s.heads[r.Topic] = r.Seq
 		s.decide(r, kite.OutcomeCommitted)

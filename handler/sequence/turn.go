@@ -80,12 +80,13 @@ func (l *Lane) propose(item *kite.Item, nowMs int64) {
 func (l *Lane) proposeMessage(item *kite.Item, nowMs int64) {
 	t := &l.turn
 	if outcome, ok := t.fresh[item.ID]; ok {
-		item.Repeat, item.Outcome = true, outcome
-		t.items = append(t.items, item) // it stands or falls with the first
+		if repeat(item, outcome) {
+			t.items = append(t.items, item) // it stands or falls with the first
+		}
 		return
 	}
-	if outcome, ok := l.known(item.ID); ok {
-		item.Repeat, item.Outcome = true, outcome
+	if outcome, ok := l.known(item.ID, nowMs); ok {
+		repeat(item, outcome)
 		return
 	}
 	item.TimeMs = nowMs
@@ -99,18 +100,34 @@ func (l *Lane) proposeMessage(item *kite.Item, nowMs int64) {
 	t.add(item)
 }
 
-func (l *Lane) known(id kite.MessageID) (kite.Outcome, bool) {
+// repeat writes the verdict on a message whose id is known. What asks for something else than became of
+// the id is refused, for it will not be done: a message of a transaction that is not committed, or a new
+// transaction under the id of one that was rolled back. It returns false for these.
+func repeat(item *kite.Item, outcome kite.Outcome) bool {
+	item.Outcome = outcome
+	if outcome != kite.OutcomeCommitted && (item.Kind == kite.KindMessage || outcome == kite.OutcomeRolledBack) {
+		item.Verdict = kite.TxConflict
+		return false
+	}
+	item.Repeat = true
+	return true
+}
+
+func (l *Lane) known(id kite.MessageID, nowMs int64) (kite.Outcome, bool) {
 	if open := l.state.open[id]; open != nil {
+		if open.Parked {
+			return kite.OutcomeParked, true
+		}
 		return kite.OutcomeUnknown, true
 	}
-	return l.state.seen.find(id)
+	return l.state.seen.find(id, nowMs)
 }
 
 // proposeDecision lets the first decision win: the same again changes nothing, the opposite is refused.
 func (l *Lane) proposeDecision(item *kite.Item, outcome kite.Outcome, nowMs int64) {
 	open := l.state.open[item.ID]
 	if open == nil {
-		was, ok := l.state.seen.find(item.ID)
+		was, ok := l.state.seen.find(item.ID, nowMs)
 		item.Outcome = was
 		switch {
 		case !ok:

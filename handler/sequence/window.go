@@ -33,19 +33,24 @@ func newWindow(spanMs int64, most int) *window {
 	return &window{spanMs: spanMs, most: most, known: map[kite.MessageID]sighting{}}
 }
 
-// find returns how the id stands and whether it is known.
-func (w *window) find(id kite.MessageID) (kite.Outcome, bool) {
+// find returns how the id stands and whether it is known at nowMs. What is too old is not, though nothing
+// newer has pushed it out yet.
+func (w *window) find(id kite.MessageID, nowMs int64) (kite.Outcome, bool) {
 	s, ok := w.known[id]
-	return s.outcome, ok
+	if !ok || nowMs-s.timeMs >= w.spanMs {
+		return kite.OutcomeUnknown, false
+	}
+	return s.outcome, true
 }
 
-// add enters the id, or its newer outcome, and drops what is too old by timeMs.
+// add enters the id, or its newer outcome, and drops what is too old by timeMs or one too many. Stale
+// entries do not count, since a checkpoint leaves them out: what is known after it must be the same.
 func (w *window) add(id kite.MessageID, timeMs int64, outcome kite.Outcome) {
 	w.known[id] = sighting{timeMs: timeMs, outcome: outcome}
 	w.ring = append(w.ring, entry{id, timeMs})
 	for w.head < len(w.ring) {
 		oldest := w.ring[w.head]
-		if len(w.ring)-w.head <= w.most && timeMs-oldest.timeMs < w.spanMs {
+		if len(w.known) <= w.most && timeMs-oldest.timeMs < w.spanMs {
 			break
 		}
 		w.head++
