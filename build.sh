@@ -17,7 +17,7 @@ usage() {
   test           everything, with the race detector and a real ZooKeeper; installs it by apt if missing
   race           the tests with the race detector, without what is not installed
   e2e            the end-to-end tests only
-  soak [TIME]    the end-to-end tests' kill loop for TIME (default 10m)
+  soak [KILLS]   the end-to-end kill loop with that many kills (default 200)
   fuzz [TIME]    every fuzz target for TIME each (default 30s)
   bench          the micro-benchmarks, briefly; KITEQ_BENCHTIME sets the time of each (default 300ms)
   lint           gofmt, vet, staticcheck, vet for darwin, the import table and the style rules
@@ -232,11 +232,11 @@ do_e2e() {
 
 do_soak() {
   need_go
-  local time=${1:-10m} packages
-  check_time "$time"
+  local kills=${1:-200} packages
+  [[ $kills =~ ^[1-9][0-9]*$ ]] || die "$kills is no number of kills: write it as 200"
   do_build
   mapfile -t packages < <(end_to_end_packages)
-  KITEQ_SOAK=$time go_test -count=1 -timeout 0 -v "${packages[@]}"
+  KITEQ_SOAK=$kills go_test -count=1 -timeout 0 -v -run='^TestKillLoop$' "${packages[@]}"
 }
 
 check_time() {
