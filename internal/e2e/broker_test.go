@@ -55,6 +55,9 @@ func newBroker(t *testing.T, zkhost string, topics string, more ...string) *brok
 		if b.cmd != nil {
 			b.Kill()
 		}
+		if strings.Contains(b.log.String(), "DATA RACE") {
+			t.Error("the broker reports a data race")
+		}
 		if t.Failed() {
 			t.Logf("log of the broker at %s:\n%s", b.addr, b.log.tail(60))
 		}
@@ -150,15 +153,15 @@ func (s *syncBuffer) Write(p []byte) (int, error) {
 }
 
 func (s *syncBuffer) String() string {
+	if s == nil {
+		return ""
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.b.String()
 }
 
 func (s *syncBuffer) tail(n int) string {
-	if s == nil {
-		return ""
-	}
 	lines := strings.Split(strings.TrimSpace(s.String()), "\n")
 	return strings.Join(lines[max(0, len(lines)-n):], "\n")
 }

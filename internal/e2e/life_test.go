@@ -78,6 +78,12 @@ func (i *inbox) take(_ context.Context, d *client.Delivery) error {
 	return nil
 }
 
+func (i *inbox) size() int {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return len(i.seen)
+}
+
 // lacks returns how many of want the group has not, and which it has that it must not have.
 func (i *inbox) lacks(want map[string]bool) (missing int, alien []string) {
 	i.mu.Lock()

@@ -23,7 +23,8 @@ func run(m *testing.M) int {
 	}
 	defer os.RemoveAll(dir)
 	binaries = dir
-	build := exec.Command("go", "build", "-o", dir+string(filepath.Separator), ".")
+	args := append([]string{"build"}, buildFlags...)
+	build := exec.Command("go", append(args, "-o", dir+string(filepath.Separator), ".", "./cmd/kiteqctl")...)
 	build.Dir = filepath.Join("..", "..")
 	if out, err := build.CombinedOutput(); err != nil {
 		fmt.Fprintf(os.Stderr, "build the binaries: %v\n%s", err, out)
