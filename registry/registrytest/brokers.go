@@ -1,6 +1,7 @@
 package registrytest
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"testing"
@@ -146,6 +147,19 @@ func announcingAgainKeepsGap(t *testing.T, e Env) {
 	}
 	seen.until("nobody during the gap", serves("trade"))
 	seen.until("the broker again", serves("trade", addr1))
+}
+
+// announcingGoesOn: a call that ends early leaves its wish to the session, which is connected all the time.
+func announcingGoesOn(t *testing.T, e Env) {
+	broker := e.Open(t, e.Long)
+	seen := brokers(t, broker, "trade")
+	seen.until("nobody", serves("trade"))
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_ = broker.Announce(ctx, addr1, []string{"trade"}) // a node that exists in time is no error
+	seen.until("the broker", serves("trade", addr1))
+	_ = broker.Withdraw(ctx)
+	seen.until("nobody again", serves("trade"))
 }
 
 func successorIsLeftAlone(t *testing.T, e Env) {

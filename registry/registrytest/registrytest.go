@@ -70,6 +70,7 @@ func Run(t *testing.T, open func(t *testing.T) Env) {
 			"a change during a cut is seen":           changeDuringCut,
 			"announcing before the link is there":     announceWhileCut,
 			"withdrawn is not announced again":        withdrawnStaysWithdrawn,
+			"announcing goes on without its caller":   announcingGoesOn,
 			"withdrawing is completed later":          withdrawingIsCompleted,
 			"producers outlive a session":             producersOutliveSession,
 			"bindings survive the session of a group": bindingsOutliveSession,

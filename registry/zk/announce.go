@@ -13,53 +13,44 @@ import (
 	"github.com/kiteq/kiteq/registry"
 )
 
-// announcement is what was asked to be visible, and how far that is done. Whoever holds the turn owns it.
+// A wish is what was asked to be visible; settle makes the znodes agree with it, however often it is
+// interrupted: the node that is already ours is kept, one that is another's is a leftover, and one that
+// we made and no longer want is stale. So the same code serves the first announcement, a change of
+// topics, the repetition after a lost connection and the one in a new session.
 //
-// It states a wish, and settle makes the znodes agree with it, however often it is interrupted: the
-// node that is already ours is kept, one that is another's is a leftover, and one that we made and no
-// longer want is stale. So the same code serves the first announcement, a change of topics, the
-// repetition after a lost connection and the one in a new session.
-type announcement struct {
-	addr   string // of the broker; "" when none is announced
-	topics []string
-	// producers are the paths of AddProducer.
-	producers map[string]bool
-	// stale are nodes that we may have made and that must go. Only our own are touched: the address
-	// may belong to a successor by now.
-	stale map[string]bool
-	// removed says when nodes went away, so that their successors keep the distance.
-	removed map[string]time.Time
-	// session is where the wish was fulfilled; another one has to be told again.
-	session *session
+// A wish is never changed, but replaced, at once and under Registry.mu, also by a call whose time is
+// already over. Settling takes long and waits for the connection, so it is done by whoever holds the
+// turn, for the newest wish there is.
+type wish struct {
+	addr      string // of the broker; "" when none is announced
+	topics    []string
+	producers map[string]bool // paths of AddProducer
 }
 
-func (a *announcement) nodes() []string {
-	if a.addr == "" {
+// nodes are the broker's ephemeral nodes.
+func (w *wish) nodes() []string {
+	if w.addr == "" {
 		return nil
 	}
 	var paths []string
-	for _, topic := range a.topics {
-		paths = append(paths, registry.BrokerNode(topic, a.addr))
+	for _, topic := range w.topics {
+		paths = append(paths, registry.BrokerNode(topic, w.addr))
 	}
-	return append(paths, registry.AliveNode(a.addr)) // last: it tells operators that the rest is done
+	return append(paths, registry.AliveNode(w.addr)) // last: it tells operators that the rest is done
 }
 
-// want replaces the announced broker; addr "" announces none.
-func (a *announcement) want(addr string, topics []string) {
-	if a.stale == nil {
-		a.stale = map[string]bool{}
-	}
-	for _, path := range a.nodes() {
-		a.stale[path] = true
-	}
-	a.addr, a.topics, a.session = addr, topics, nil
-	for _, path := range a.nodes() {
-		delete(a.stale, path)
-	}
+// settled is how far the wish is fulfilled. Whoever holds the turn owns it.
+type settled struct {
+	wish    *wish    // the one that was fulfilled last
+	session *session // in which; another one has to be told again
+	// planted are the broker's nodes that we may have made and not removed.
+	planted map[string]bool
+	// removed says when nodes went away, so that their successors keep the distance.
+	removed map[string]time.Time
 }
 
 // Announce implements registry.Registry. When it fails the announcement may be there in part. The wish
-// stands: it is completed when the connection comes back, unless Announce or Withdraw is called before.
+// stands: Run goes on with it, unless Announce or Withdraw is called.
 func (r *Registry) Announce(ctx context.Context, addr string, topics []string) error {
 	if err := checkAddr(addr); err != nil {
 		return err
@@ -68,13 +59,13 @@ func (r *Registry) Announce(ctx context.Context, addr string, topics []string) e
 	if err != nil {
 		return err
 	}
-	return r.publish(ctx, "announce "+addr, func(a *announcement) { a.want(addr, topics) })
+	return r.publish(ctx, "announce "+addr, func(w *wish) { w.addr, w.topics = addr, topics })
 }
 
-// Withdraw implements registry.Registry. Even when it fails nothing is announced again; the nodes that
-// are left go when the connection comes back or the session ends.
+// Withdraw implements registry.Registry. Even when it fails nothing is announced again, and Run goes on
+// with the nodes that are left.
 func (r *Registry) Withdraw(ctx context.Context) error {
-	return r.publish(ctx, "withdraw", func(a *announcement) { a.want("", nil) })
+	return r.publish(ctx, "withdraw", func(w *wish) { w.addr, w.topics = "", nil })
 }
 
 // AddProducer implements registry.Registry. Processes on one host that publish for the same group
@@ -84,46 +75,49 @@ func (r *Registry) AddProducer(ctx context.Context, topic, group, host string) e
 		return err
 	}
 	path := registry.ProducerNode(topic, group, host)
-	return r.publish(ctx, "add producer "+path, func(a *announcement) {
-		if a.producers == nil {
-			a.producers = map[string]bool{}
+	return r.publish(ctx, "add producer "+path, func(w *wish) {
+		w.producers = maps.Clone(w.producers)
+		if w.producers == nil {
+			w.producers = map[string]bool{}
 		}
-		a.producers[path], a.session = true, nil
+		w.producers[path] = true
 	})
 }
 
-// publish changes the wish and makes the znodes agree with it.
-func (r *Registry) publish(ctx context.Context, op string, change func(*announcement)) error {
-	if err := r.takeTurn(ctx); err != nil {
-		return fmt.Errorf("%s: %w", op, err)
+// publish changes the wish and makes the znodes agree with it. When ctx ends before, Run takes over.
+func (r *Registry) publish(ctx context.Context, op string, change func(*wish)) error {
+	r.mu.Lock()
+	next := *r.wish
+	change(&next)
+	r.wish = &next
+	r.mu.Unlock()
+	err := r.settle(ctx, op)
+	if err != nil {
+		select {
+		case r.unsettled <- struct{}{}:
+		default:
+		}
 	}
-	defer func() { <-r.turn }()
-	change(&r.said)
-	return r.settle(ctx, op)
+	return err
 }
 
-func (r *Registry) takeTurn(ctx context.Context) error {
-	select {
-	case r.turn <- struct{}{}:
-		return nil
-	case <-r.closing:
-		return ErrClosed
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+func (r *Registry) wanted() *wish {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.wish
 }
 
-// reannouncePause is waited after an announcement was refused by the server, give or take a half.
-const reannouncePause = 5 * time.Second
+// settlePause is waited after the server refused to fulfil the wish, give or take a half.
+const settlePause = 5 * time.Second
 
-// reannounce tells every new session what was announced before.
-func (r *Registry) reannounce(ctx context.Context) {
+// keepSettled tells every new session what was announced before, and finishes what a call could not.
+func (r *Registry) keepSettled(ctx context.Context) {
 	for {
 		l := r.current()
 		if l.up {
-			if err := r.repeat(ctx, l.session); err != nil && ctx.Err() == nil {
-				r.log.Error("announcing again is refused, clients do not find this broker", "err", err)
-				if r.pause(ctx, jitter(reannouncePause)) != nil {
+			if err := r.settle(ctx, "announce again"); err != nil && ctx.Err() == nil {
+				r.log.Error("announcing is refused, clients may not find this broker", "err", err)
+				if r.pause(ctx, jitter(settlePause)) != nil {
 					return
 				}
 				continue
@@ -131,64 +125,67 @@ func (r *Registry) reannounce(ctx context.Context) {
 		}
 		select {
 		case <-l.changed:
+		case <-r.unsettled:
 		case <-ctx.Done():
 			return
 		}
 	}
 }
 
-func (r *Registry) repeat(ctx context.Context, s *session) error {
-	if err := r.takeTurn(ctx); err != nil {
-		return err
-	}
-	defer func() { <-r.turn }()
-	if a := &r.said; a.session == s || a.addr == "" && len(a.producers) == 0 && len(a.stale) == 0 {
-		return nil
-	}
-	return r.settle(ctx, "announce again")
-}
-
 // maxTaken is how often somebody else may take a node from us before we name the conflict.
 const maxTaken = 3
 
-// settle makes the znodes agree with the wish. The caller holds the turn.
+// settle takes the turn and makes the znodes of the session agree with the newest wish.
 func (r *Registry) settle(ctx context.Context, op string) error {
-	a, taken := &r.said, 0
+	select {
+	case r.turn <- struct{}{}:
+	case <-r.closing:
+		return fmt.Errorf("%s: %w", op, ErrClosed)
+	case <-ctx.Done():
+		return fmt.Errorf("%s: %w", op, ctx.Err())
+	}
+	defer func() { <-r.turn }()
+	taken := 0
 	return r.onSession(ctx, op, func(ctx context.Context, s *session) error {
 		for {
-			err := r.settleOnce(ctx, s, a)
-			if err == nil {
-				a.session = s
+			w := r.wanted()
+			if r.done.session == s && r.done.wish == w {
 				return nil
 			}
-			if !errors.Is(err, errTaken) {
+			err := r.fulfil(ctx, s, w)
+			switch {
+			case err == nil:
+				r.done.session, r.done.wish = s, w
+			case !errors.Is(err, errTaken):
 				return err
-			}
-			if taken++; taken == maxTaken {
-				return kite.Errorf(kite.Invalid, "another process keeps making it: give every broker its own address: %w", err)
+			default:
+				if taken++; taken == maxTaken {
+					return kite.Errorf(kite.Invalid, "another process keeps making it: give every broker its own address: %w", err)
+				}
 			}
 		}
 	})
 }
 
-func (r *Registry) settleOnce(ctx context.Context, s *session, a *announcement) error {
-	if err := removeStale(ctx, s, a); err != nil {
+// fulfil makes the znodes agree with the wish. It may be repeated after an error.
+func (r *Registry) fulfil(ctx context.Context, s *session, w *wish) error {
+	if err := r.removeStale(ctx, s, w); err != nil {
 		return err
 	}
-	if err := plantProducers(ctx, s, a); err != nil || a.addr == "" {
+	if err := plantProducers(ctx, s, w); err != nil || w.addr == "" {
 		return err
 	}
-	if err := s.ensureTopics(ctx, a.topics); err != nil {
+	if err := s.ensureTopics(ctx, w.topics); err != nil {
 		return err
 	}
-	if err := s.ensure(ctx, registry.KnownNode(a.addr)); err != nil {
+	if err := s.ensure(ctx, registry.KnownNode(w.addr)); err != nil {
 		return err
 	}
-	missing, err := r.clear(ctx, s, a)
+	missing, err := r.clear(ctx, s, w)
 	if err != nil {
 		return err
 	}
-	if err := r.keepDistance(ctx, s, a, missing); err != nil {
+	if err := r.keepDistance(ctx, s, missing); err != nil {
 		return err
 	}
 	for i, path := range missing {
@@ -197,6 +194,7 @@ func (r *Registry) settleOnce(ctx context.Context, s *session, a *announcement) 
 				return err
 			}
 		}
+		r.done.planted[path] = true // before: the answer may get lost
 		if err := s.plant(ctx, path); err != nil {
 			return fmt.Errorf("%s: %w", path, err)
 		}
@@ -204,25 +202,29 @@ func (r *Registry) settleOnce(ctx context.Context, s *session, a *announcement) 
 	return nil
 }
 
-// removeStale deletes what we made and no longer want.
-func removeStale(ctx context.Context, s *session, a *announcement) error {
-	for _, path := range sorted(a.stale) {
+// removeStale deletes what we made and no longer want. Nodes of others stay: the address may belong
+// to a successor by now.
+func (r *Registry) removeStale(ctx context.Context, s *session, w *wish) error {
+	keep := w.nodes()
+	for _, path := range sorted(r.done.planted) {
+		if slices.Contains(keep, path) {
+			continue
+		}
 		owner, found, err := s.owner(ctx, path)
 		if err == nil && found && owner == s.id {
-			if _, err = s.remove(ctx, path); err == nil {
-				a.noteRemoved(path)
-			}
+			_, err = s.remove(ctx, path)
+			r.done.removed[path] = time.Now()
 		}
 		if err != nil {
 			return fmt.Errorf("%s: %w", path, err)
 		}
-		delete(a.stale, path)
+		delete(r.done.planted, path)
 	}
 	return nil
 }
 
-func plantProducers(ctx context.Context, s *session, a *announcement) error {
-	for _, path := range sorted(a.producers) {
+func plantProducers(ctx context.Context, s *session, w *wish) error {
+	for _, path := range sorted(w.producers) {
 		owner, found, err := s.owner(ctx, path)
 		if err == nil && found && owner != s.id {
 			_, err = s.remove(ctx, path)
@@ -243,8 +245,8 @@ func plantProducers(ctx context.Context, s *session, a *announcement) error {
 
 // clear removes leftovers and returns the nodes that have to be made. A node of another session is
 // never adopted, be it that of our own past: it would vanish with that session.
-func (r *Registry) clear(ctx context.Context, s *session, a *announcement) (missing []string, err error) {
-	for _, path := range a.nodes() {
+func (r *Registry) clear(ctx context.Context, s *session, w *wish) (missing []string, err error) {
+	for _, path := range w.nodes() {
 		owner, found, err := s.owner(ctx, path)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", path, err)
@@ -260,25 +262,18 @@ func (r *Registry) clear(ctx context.Context, s *session, a *announcement) (miss
 		if _, err := s.remove(ctx, path); err != nil {
 			return nil, fmt.Errorf("%s: %w", path, err)
 		}
-		a.noteRemoved(path)
+		r.done.removed[path] = time.Now()
 	}
 	return missing, nil
 }
 
-func (a *announcement) noteRemoved(path string) {
-	if a.removed == nil {
-		a.removed = map[string]time.Time{}
-	}
-	a.removed[path] = time.Now()
-}
-
 // keepDistance waits until the gap since the removal of each node is over, so that clients see the
 // removal before the creation.
-func (r *Registry) keepDistance(ctx context.Context, s *session, a *announcement, missing []string) error {
-	maps.DeleteFunc(a.removed, func(_ string, at time.Time) bool { return time.Since(at) >= r.o.GapOnLeftover })
+func (r *Registry) keepDistance(ctx context.Context, s *session, missing []string) error {
+	maps.DeleteFunc(r.done.removed, func(_ string, at time.Time) bool { return time.Since(at) >= r.o.GapOnLeftover })
 	var wait time.Duration
 	for _, path := range missing {
-		if at, ok := a.removed[path]; ok {
+		if at, ok := r.done.removed[path]; ok {
 			wait = max(wait, r.o.GapOnLeftover-time.Since(at))
 		}
 	}

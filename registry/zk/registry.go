@@ -25,16 +25,19 @@ type Registry struct {
 	log *slog.Logger
 	hub hub
 
-	// turn holds the one token of who may touch said: what was announced is published by one at a time.
+	// turn holds the one token of who may touch done: the znodes are changed by one at a time.
 	turn chan struct{}
-	said announcement
+	done settled
+	// unsettled wakes Run when a call left its wish unfulfilled.
+	unsettled chan struct{}
 
 	mu      sync.Mutex // guards the next four; no request of the library is made under it
 	link    link
 	reason  error // why there is no session
 	running bool
-	ended   chan struct{} // closed when Run has returned
+	wish    *wish
 
+	ended     chan struct{} // closed when Run has returned
 	closing   chan struct{}
 	closeOnce sync.Once
 }
@@ -48,13 +51,16 @@ func Connect(o Options, log *slog.Logger) (*Registry, error) {
 		return nil, err
 	}
 	return &Registry{
-		o:       o,
-		log:     log.With("component", "registry"),
-		turn:    make(chan struct{}, 1),
-		link:    link{changed: make(chan struct{})},
-		reason:  errors.New("not connected yet"),
-		ended:   make(chan struct{}),
-		closing: make(chan struct{}),
+		o:         o,
+		log:       log.With("component", "registry"),
+		turn:      make(chan struct{}, 1),
+		done:      settled{wish: &wish{}, planted: map[string]bool{}, removed: map[string]time.Time{}},
+		unsettled: make(chan struct{}, 1),
+		link:      link{changed: make(chan struct{})},
+		reason:    errors.New("not connected yet"),
+		wish:      &wish{},
+		ended:     make(chan struct{}),
+		closing:   make(chan struct{}),
 	}, nil
 }
 
@@ -83,7 +89,7 @@ func (r *Registry) Run(ctx context.Context) error {
 		return nil
 	})
 	group.Go(func() error { r.supervise(ctx); return nil })
-	group.Go(func() error { r.reannounce(ctx); return nil })
+	group.Go(func() error { r.keepSettled(ctx); return nil })
 	return group.Wait()
 }
 
