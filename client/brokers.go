@@ -140,6 +140,7 @@ func (b *brokers) linkLocked(addr string) *link {
 type choice struct {
 	topic   string
 	prefer  *link   // taken while it is live: it knows the message's id
+	avoid   *link   // taken only when no other one is live
 	refused []*link // do not serve the topic, whatever the registry says
 }
 
@@ -185,11 +186,14 @@ func (want *choice) among(links []*link) (c *conn, all bool) {
 			continue
 		}
 		all = false
-		if c := l.conn(); c != nil {
-			return c, false
+		if live := l.conn(); live != nil {
+			if l != want.avoid {
+				return live, false
+			}
+			c = live
 		}
 	}
-	return nil, all
+	return c, all
 }
 
 // unserved explains why there is no live broker of the topic.

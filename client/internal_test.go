@@ -1,6 +1,7 @@
 package client
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -164,6 +165,32 @@ func TestFrameReader(t *testing.T) {
 	if _, err := newFrameReader(&chunks{bad, 100}).next(); !errors.Is(err, kite.Invalid) {
 		t.Errorf("negative length: %v", err)
 	}
+}
+
+// FuzzFrameReader holds the reader against the decoder: however a stream is cut into reads, the frames
+// are those of the whole, and so is the end.
+func FuzzFrameReader(f *testing.F) {
+	good := protocol.AppendHeartbeat(protocol.AppendStoreAck(nil, framing, 1, []byte("id"), true, "ok"), framing, 2, 3)
+	f.Add(good, 1)
+	f.Add(good[:len(good)-1], 7)
+	f.Add(append(good, 0xff), 1000)
+	f.Fuzz(func(t *testing.T, stream []byte, step int) {
+		r := newFrameReader(&chunks{stream, min(max(step, 1), readBuffer)})
+		for rest := stream; ; {
+			want, size, bad := framing.Next(rest)
+			got, err := r.next()
+			switch {
+			case bad != nil || size == 0:
+				if err == nil {
+					t.Fatalf("a frame of %d bytes where there is none", len(got.Payload))
+				}
+				return
+			case err != nil || got.Opaque != want.Opaque || got.Command != want.Command || !bytes.Equal(got.Payload, want.Payload):
+				t.Fatalf("got %+v, %v, want %+v", got, err, want)
+			}
+			rest = rest[size:]
+		}
+	})
 }
 
 // chunks gives data step bytes at a time.

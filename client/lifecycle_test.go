@@ -266,7 +266,7 @@ func TestClose(t *testing.T) {
 	if ack := mustNext(t, &b.broker.Acks); ack.Opaque != handled || !ack.OK {
 		t.Errorf("acked %+v, want %#x", ack, handled)
 	}
-	if ack := mustNext(t, &b.broker.Acks); ack.Opaque != queued || ack.OK {
+	if ack := mustNext(t, &b.broker.Acks); ack.Opaque != queued || ack.OK || !strings.Contains(ack.Feedback, "closing") {
 		t.Errorf("acked %+v, want %#x refused", ack, queued)
 	}
 	select {
@@ -335,5 +335,102 @@ func TestCloseWithoutBroker(t *testing.T) {
 	b.broker.Close()
 	if err := c.Close(t.Context()); err != nil {
 		t.Error(err)
+	}
+}
+
+// gated is a connection whose writes wait while its gate is closed.
+type gated struct {
+	net.Conn
+	gate chan struct{} // holds an element while the gate is closed
+}
+
+func (g *gated) Write(p []byte) (int, error) {
+	g.gate <- struct{}{}
+	<-g.gate
+	return g.Conn.Write(p)
+}
+
+// Close waits until the last answers are written, not only until the handlers are done.
+func TestCloseFlushes(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := clienttest.New()
+		defer b.Close()
+		gate := make(chan struct{}, 1)
+		dial := b.Dialer()
+		c, err := client.Dial(t.Context(), client.Options{
+			Brokers: []string{"b:1"}, Group: "g", Topics: []string{"trade"},
+			Dialer: func(ctx context.Context, addr string) (net.Conn, error) {
+				nc, err := dial(ctx, addr)
+				return &gated{nc, gate}, err
+			},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		handled := make(chan struct{})
+		_, err = c.Subscribe(t.Context(), []client.Binding{client.Fanout("trade")}, func(context.Context, *client.Delivery) error {
+			close(handled)
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		gate <- struct{}{}
+		if _, err := b.Deliver("g", stored("trade", "x", "")); err != nil {
+			t.Fatal(err)
+		}
+		<-handled
+		closed := make(chan error, 1)
+		go func() { closed <- c.Close(t.Context()) }()
+		synctest.Wait()
+		<-gate
+		if err := <-closed; err != nil {
+			t.Error(err)
+		}
+		synctest.Wait()
+		if b.Acks.Len() != 1 {
+			t.Error("the last ack did not reach the broker")
+		}
+	})
+}
+
+// halfClosing tells in which order a TCP connection is closed.
+type halfClosing struct {
+	*net.TCPConn
+	calls chan string
+}
+
+func (h *halfClosing) CloseWrite() error {
+	h.calls <- "close write"
+	return h.TCPConn.CloseWrite()
+}
+
+func (h *halfClosing) Close() error {
+	h.calls <- "close"
+	return h.TCPConn.Close()
+}
+
+// A close with unread input resets the connection, and the broker may lose what was written last:
+// the end of writing comes first.
+func TestCloseSaysTheEndFirst(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	calls := make(chan string, 10)
+	c := b.dial(func(o *client.Options) {
+		o.Dialer = func(ctx context.Context, addr string) (net.Conn, error) {
+			nc, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
+			if err != nil {
+				return nil, err
+			}
+			return &halfClosing{nc.(*net.TCPConn), calls}, nil
+		}
+	})
+	if err := c.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	close(calls)
+	if first, then := <-calls, <-calls; first != "close write" || then != "close" {
+		t.Errorf("called %q, then %q", first, then)
 	}
 }

@@ -13,7 +13,7 @@ import (
 // Publish hands the message to a broker and returns nil when that broker has confirmed it, in the
 // durability class that the broker is configured for. It takes a random live broker of the topic.
 // When that does not answer within AckTimeout, or its connection breaks, or it is busy, Publish
-// goes on under the same id until ctx ends, on the same broker while that is alive and else on another.
+// goes on under the same id until ctx ends: first on the same broker while that is alive, then on others.
 // Brokers store an id once, each; so the message is stored once, or rarely once on two brokers.
 //
 // Use a ctx with a deadline. The error is an *Error; after code Indeterminate the message may be
@@ -46,6 +46,8 @@ type Pending struct {
 	link   *link // of the latest attempt
 
 	refused []*link // do not serve the topic
+	tries   int     // in a row on link
+	avoid   *link   // tried in vain
 	doubt   bool    // an attempt may have been stored
 }
 
@@ -112,7 +114,7 @@ func (p *Pending) send(ctx context.Context) {
 			p.cur.settle(errClientClosed())
 			return
 		}
-		conn, err := p.client.brokers.pick(ctx, choice{p.out.header.Topic, p.link, p.refused})
+		conn, err := p.client.brokers.pick(ctx, choice{p.out.header.Topic, p.link, p.avoid, p.refused})
 		if err != nil {
 			p.link = nil
 			p.cur.settle(err)
@@ -133,6 +135,7 @@ func (p *Pending) send(ctx context.Context) {
 
 // note learns from a failed attempt and tells whether another one can help.
 func (p *Pending) note(err error) bool {
+	at := p.link
 	switch kite.CodeOf(err) {
 	case kite.Indeterminate:
 		p.doubt = true
@@ -144,6 +147,11 @@ func (p *Pending) note(err error) bool {
 		p.link = nil
 	case kite.Unavailable:
 		p.link = nil
+	}
+	// The broker that may have the message already is asked first, but not for ever: one that answers
+	// heartbeats and nothing else must not hold up what another would take.
+	if p.tries++; p.link == nil || p.tries == triesPerBroker {
+		p.link, p.avoid, p.tries = nil, at, 0
 	}
 	return retriable(err) && !p.client.closing.Load()
 }
@@ -165,6 +173,9 @@ func (p *Pending) failure(err error) error {
 func errClientClosed() error {
 	return kite.Errorf(kite.Unavailable, "the client is closed")
 }
+
+// triesPerBroker is how often one broker is tried before the choice is random again.
+const triesPerBroker = 3
 
 // publishPauses are those between the attempts of one publish.
 func publishPauses() backoff { return backoff{min: 20 * time.Millisecond, max: 2 * time.Second} }

@@ -205,6 +205,55 @@ func TestPublishGoesElsewhere(t *testing.T) {
 	}
 }
 
+// The broker that may have stored the message knows its id: the repeat goes there while it is alive.
+func TestRetryPrefersTheSameBroker(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	other := mustListen(t)
+	b.registry.SetBrokers("trade", b.broker.Addr(), other.Addr())
+	c := b.dial(func(o *client.Options) { o.AckTimeout = 20 * time.Millisecond })
+	mustNext(t, &b.broker.Connects)
+	mustNext(t, &other.Connects)
+	for range 10 {
+		silent := true
+		answer := func(clienttest.Published) clienttest.Answer {
+			if silent {
+				silent = false
+				return clienttest.Silence()
+			}
+			return clienttest.Accept()
+		}
+		b.broker.OnPublish(answer)
+		other.OnPublish(answer)
+		if err := c.Publish(t.Context(), message()); err != nil {
+			t.Fatal(err)
+		}
+		if n := b.broker.Published.Len(); n != 0 && n != 2 {
+			t.Fatalf("%d attempts at one broker, %d at the other", n, other.Published.Len())
+		}
+		for range b.broker.Published.Len() {
+			mustNext(t, &b.broker.Published)
+		}
+	}
+}
+
+func TestSilentBrokerIsLeft(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	other := mustListen(t)
+	b.registry.SetBrokers("trade", b.broker.Addr(), other.Addr())
+	b.broker.OnPublish(func(clienttest.Published) clienttest.Answer { return clienttest.Silence() })
+	c := b.dial(func(o *client.Options) { o.AckTimeout = 20 * time.Millisecond })
+	mustNext(t, &b.broker.Connects)
+	mustNext(t, &other.Connects)
+	for range 5 {
+		if err := c.Publish(t.Context(), message()); err != nil {
+			t.Fatal(err)
+		}
+		mustNext(t, &other.Published)
+	}
+}
+
 func TestPublishContextEnds(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
