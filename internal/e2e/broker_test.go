@@ -99,7 +99,6 @@ func (b *broker) launch() {
 		b.log = &syncBuffer{}
 	}
 	b.cmd.Stderr, b.cmd.Stdout = b.log, b.log
-	b.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := b.cmd.Start(); err != nil {
 		b.t.Fatal(err)
 	}
