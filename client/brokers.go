@@ -47,7 +47,8 @@ func (b *brokers) notify() {
 	b.moved.notify()
 }
 
-// follow begins to keep links to the brokers of the topics. Topics that are followed already are left out.
+// follow begins to keep links to the brokers of the topics. Topics that are followed already are
+// left out.
 func (b *brokers) follow(topics []string) {
 	b.mu.Lock()
 	var fresh []string
@@ -239,7 +240,8 @@ func (b *brokers) all() []*link {
 	return slices.AppendSeq(all, maps.Keys(b.leaving))
 }
 
-// ready waits until the topic has a live broker. When every broker refuses the client it does not wait on.
+// ready waits until the topic has a live broker. When every broker refuses the client it does not
+// wait on.
 func (b *brokers) ready(ctx context.Context, topic string) error {
 	for {
 		b.mu.Lock()

@@ -31,8 +31,9 @@ type calls struct {
 	err  error // set when the connection is gone
 }
 
-// firstOpaque begins the range of our own opaques. The original broker counts up from 1 and takes
-// a request of ours with a number of its own for an answer, so we stay away from there; and 0 means "none" to it.
+// firstOpaque begins the range of our own opaques. The original broker counts up from 1 and takes a
+// request of ours with a number of its own for an answer, so we stay away from there; and 0 means
+// "none" to it.
 const firstOpaque = 0x8000_0000
 
 // newCalls starts at a random place in the range, so that a broker that confuses connections does

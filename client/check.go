@@ -34,9 +34,9 @@ func (v Verdict) String() string {
 }
 
 // CheckFunc tells what became of the local transaction of a prepared message, usually by looking
-// for its row. It is asked in any process of the producer's group, and more than once. Without a sure answer
-// it returns Unknown; a row that is absent is a sure rollback only when it can no longer appear. A
-// panic, or no answer within CheckTimeout, counts as Unknown.
+// for its row. It is asked in any process of the producer's group, and more than once. Without a
+// sure answer it returns Unknown; a row that is absent is a sure rollback only when it can no
+// longer appear. A panic, or no answer within CheckTimeout, counts as Unknown.
 type CheckFunc func(ctx context.Context, check Check) Verdict
 
 // Check is a broker's question about a prepared message.

@@ -213,7 +213,8 @@ func (p ping) appendTo(dst []byte, _ uint32) []byte {
 	return protocol.AppendHeartbeat(dst, framing, p.opaque, p.version)
 }
 
-// pong takes the echo of a heartbeat: same opaque and same version. It also answers for the beats before it.
+// pong takes the echo of a heartbeat: same opaque and same version. It also answers for the beats
+// before it.
 func (c *conn) pong(f protocol.Frame) {
 	version, err := protocol.DecodeHeartbeat(f.Payload)
 	if err != nil {
@@ -235,9 +236,9 @@ func (c *conn) pong(f protocol.Frame) {
 	c.unsolicited(f)
 }
 
-// tell sends a frame that has no answer and returns when the broker has received it, which it learns from the echo of a
-// heartbeat right behind it: written is not received when the connection breaks. An error
-// means that it may have arrived or not.
+// tell sends a frame that has no answer and returns when the broker has received it, which it
+// learns from the echo of a heartbeat right behind it: written is not received when the connection
+// breaks. An error means that it may have arrived or not.
 func (c *conn) tell(ctx context.Context, f frame) error {
 	barrier := ping{c.calls.opaque(), time.Now().Unix()}
 	reached := make(chan struct{})

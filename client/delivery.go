@@ -9,9 +9,10 @@ import (
 )
 
 // Handler takes one delivery. nil acknowledges it: the group has the message. An error or a panic
-// refuses it, and the broker delivers it again, to any member of the group, until it is taken, expires or the
-// deliver limit is reached; the error's text goes to the broker. Deliveries repeat after lost answers too, so a
-// handler must be able to see an ID twice. ctx ends when Close runs out of time.
+// refuses it, and the broker delivers it again, to any member of the group, until it is taken,
+// expires or the deliver limit is reached; the error's text goes to the broker. Deliveries repeat
+// after lost answers too, so a handler must be able to see an ID twice. ctx ends when Close runs
+// out of time.
 //
 // Answer within the broker's delivery timeout (usually 5s), or the message is delivered again.
 type Handler func(ctx context.Context, d *Delivery) error

@@ -38,6 +38,6 @@
 //
 // Errors carry a Code: errors.Is(err, client.Indeterminate) tells that a message may be stored.
 //
-// The goroutines of a Client are: one that watches the registry for each set of topics, three for each connection,
-// Options.Concurrency for handlers, and one for each check. Close ends them.
+// The goroutines of a Client are: one that watches the registry for each set of topics, four for
+// each broker, Options.Concurrency for handlers, and one for each check. Close ends them.
 package client

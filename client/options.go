@@ -37,15 +37,16 @@ type Options struct {
 	// AckTimeout is how long a broker may take to answer a publish before it is repeated under the
 	// same id; the client looks every quarter of it. Default 3s, range 10ms to 1m.
 	AckTimeout time.Duration
-	// HeartbeatEvery is the pause between heartbeats, less up to a tenth. A connection that leaves three
-	// unanswered is given up. Default 10s, range 10ms to 5m.
+	// HeartbeatEvery is the pause between heartbeats, less up to a tenth. A connection that leaves
+	// three unanswered is given up. Default 10s, range 10ms to 5m.
 	HeartbeatEvery time.Duration
 	// ConnectTimeout bounds dialling and handshake of one attempt. Default 5s, range 10ms to 1m.
 	ConnectTimeout time.Duration
 	// DrainTimeout is how long work with a broker that left the registry may go on before its
 	// connection is closed. Default 10s, range 0 (use the default) to 5m.
 	DrainTimeout time.Duration
-	// MaxPending is how many publishes may await their answer on one connection. Default 1024, range 1 to 65536.
+	// MaxPending is how many publishes may await their answer on one connection. Default 1024,
+	// range 1 to 65536.
 	MaxPending int
 	// Concurrency is how many handlers of this client's subscriptions run at a time. Default 32,
 	// range 1 to 4096. Up to 1024 deliveries wait for one; the broker keeps fewer than that in flight.
@@ -53,7 +54,8 @@ type Options struct {
 
 	// CheckListener answers when a broker asks what became of a prepared message. PublishTx needs it.
 	CheckListener CheckFunc
-	// CheckTimeout is how long CheckListener may take before Unknown is answered. Default 5s, range 10ms to 1m.
+	// CheckTimeout is how long CheckListener may take before Unknown is answered. Default 5s, range
+	// 10ms to 1m.
 	CheckTimeout time.Duration
 
 	// Dialer opens the connections to brokers; it is the place for TLS. Default: TCP.

@@ -13,8 +13,9 @@ import (
 // Publish hands the message to a broker and returns nil when that broker has confirmed it, in the
 // durability class that the broker is configured for. It takes a random live broker of the topic.
 // When that does not answer within AckTimeout, or its connection breaks, or it is busy, Publish
-// goes on under the same id until ctx ends: first on the same broker while that is alive, then on others.
-// Brokers store an id once, each; so the message is stored once, or rarely once on two brokers.
+// goes on under the same id until ctx ends: first on the same broker while that is alive, then on
+// others. Brokers store an id once, each; so the message is stored once, or rarely once on two
+// brokers.
 //
 // Use a ctx with a deadline. The error is an *Error; after code Indeterminate the message may be
 // stored, and publishing again under the same ID settles it.
@@ -23,8 +24,9 @@ func (c *Client) Publish(ctx context.Context, m *Message) error {
 }
 
 // PublishAsync sends the message and does not wait for the answer: Wait does, and repeats what
-// Publish would. Up to MaxPending publishes are under way on a connection; beyond that, and when no broker is
-// live, PublishAsync blocks until ctx ends. The message must not be changed until Wait has returned.
+// Publish would. Up to MaxPending publishes are under way on a connection; beyond that, and when no
+// broker is live, PublishAsync blocks until ctx ends. The message must not be changed until Wait
+// has returned.
 func (c *Client) PublishAsync(ctx context.Context, m *Message) *Pending {
 	p := &Pending{client: c}
 	p.cur = &p.first

@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -171,7 +172,9 @@ func TestRetrySameID(t *testing.T) {
 			answers := []clienttest.Answer{tt.first, tt.first, clienttest.Accept()}
 			b.broker.OnPublish(func(clienttest.Published) clienttest.Answer {
 				next := answers[0]
-				answers = answers[1:]
+				if len(answers) > 1 { // on a slow machine the last answer may come late, and the message again
+					answers = answers[1:]
+				}
 				return next
 			})
 			if err := c.Publish(t.Context(), message()); err != nil {
@@ -194,15 +197,18 @@ func TestPublishGoesElsewhere(t *testing.T) {
 	b.registry.SetBrokers("trade", b.broker.Addr(), other.Addr())
 	b.broker.OnPublish(func(clienttest.Published) clienttest.Answer { return clienttest.Refuse("UnSupport Topic Message!") })
 	c := b.dial(nil)
-	for range 20 {
+	mustNext(t, &b.broker.Connects)
+	mustNext(t, &other.Connects)
+	for range 1000 { // the choice is random: a thousand times the same broker is no chance
 		if err := c.Publish(t.Context(), message()); err != nil {
 			t.Fatal(err)
 		}
 		mustNext(t, &other.Published)
+		if b.broker.Published.Len() > 0 {
+			return
+		}
 	}
-	if b.broker.Published.Len() == 0 {
-		t.Error("20 publishes and the first broker was never chosen: the choice is not random")
-	}
+	t.Error("the first broker was never chosen: the choice is not random")
 }
 
 // The broker that may have stored the message knows its id: the repeat goes there while it is alive.
@@ -211,17 +217,16 @@ func TestRetryPrefersTheSameBroker(t *testing.T) {
 	b := setup(t)
 	other := mustListen(t)
 	b.registry.SetBrokers("trade", b.broker.Addr(), other.Addr())
-	c := b.dial(func(o *client.Options) { o.AckTimeout = 20 * time.Millisecond })
+	c := b.dial(nil)
 	mustNext(t, &b.broker.Connects)
 	mustNext(t, &other.Connects)
 	for range 10 {
-		silent := true
+		var asked atomic.Bool
 		answer := func(clienttest.Published) clienttest.Answer {
-			if silent {
-				silent = false
-				return clienttest.Silence()
+			if asked.Swap(true) {
+				return clienttest.Accept()
 			}
-			return clienttest.Accept()
+			return clienttest.Refuse("Store Result KiteQ OverFlow [here]")
 		}
 		b.broker.OnPublish(answer)
 		other.OnPublish(answer)
@@ -283,7 +288,9 @@ func TestDoubtStays(t *testing.T) {
 	answers := []clienttest.Answer{clienttest.Silence(), clienttest.Refuse("Expired Message!")}
 	b.broker.OnPublish(func(clienttest.Published) clienttest.Answer {
 		next := answers[0]
-		answers = answers[1:]
+		if len(answers) > 1 {
+			answers = answers[1:]
+		}
 		return next
 	})
 	if err := c.Publish(t.Context(), message()); !errors.Is(err, client.Indeterminate) || !strings.Contains(err.Error(), "Expired Message!") {

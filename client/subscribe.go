@@ -13,23 +13,26 @@ import (
 )
 
 // Binding says which messages of a topic a group wants. Make one with Direct, Regx or Fanout; set
-// Durable to false to get only what is published while a member is connected, and Watermark to limit the
-// deliveries per second. Group stays empty: it is the client's.
+// Durable to false to get only what is published while a member is connected, and Watermark to
+// limit the deliveries per second. Group stays empty: it is the client's.
 type Binding = kite.Binding
 
 // Direct binds to one message type of the topic.
 func Direct(topic, messageType string) Binding { return kite.Direct("", topic, messageType) }
 
-// Regx binds to the message types of the topic in which the RE2 pattern is found, anywhere unless anchored by ^ and $.
+// Regx binds to the message types of the topic in which the RE2 pattern is found, anywhere unless
+// anchored by ^ and $.
 func Regx(topic, pattern string) Binding { return kite.Regx("", topic, pattern) }
 
-// Fanout binds to every message type of the topic. As with the others, one member of the group gets each message.
+// Fanout binds to every message type of the topic. As with the others, one member of the group gets
+// each message.
 func Fanout(topic string) Binding { return kite.Fanout("", topic) }
 
 // Subscribe binds the group and gives what is delivered to the handler. It publishes the bindings
-// in the registry: those of all live subscriptions of this client on the topic together, in place of what the
-// group had bound there before. So every member of a group should subscribe to the same. A new group gets what
-// is published from then on. Subscribe does not wait for a broker; Ready does.
+// in the registry: those of all live subscriptions of this client on the topic together, in place
+// of what the group had bound there before. So every member of a group should subscribe to the
+// same. A new group gets what is published from then on. Subscribe does not wait for a broker;
+// Ready does.
 //
 // A delivery goes to the first subscription, in the order of subscribing, that one of whose bindings
 // matches its topic and type. Handlers run concurrently, at most Options.Concurrency of the client.
@@ -108,8 +111,9 @@ func (s *Subscription) takes(h *protocol.HeaderView) bool {
 	return m != nil && m.Matches(h.MessageType)
 }
 
-// Stop ends the subscription in this process: what is delivered from now on is refused, so that another
-// member gets it. The bindings stay in the registry and durable ones keep collecting; see Client.Unbind.
+// Stop ends the subscription in this process: what is delivered from now on is refused, so that
+// another member gets it. The bindings stay in the registry and durable ones keep collecting; see
+// Client.Unbind.
 func (s *Subscription) Stop() { s.consumer.remove(s) }
 
 // maxQueued is how many deliveries wait for a handler. Brokers keep fewer in flight to one connection.

@@ -22,16 +22,17 @@ import (
 //
 // Only fn knows which of the last two it is. An error counts as "cannot tell" when it wraps
 // ErrUnknownOutcome, context.DeadlineExceeded, context.Canceled, driver.ErrBadConn, io.EOF,
-// io.ErrUnexpectedEOF, net.ErrClosed or a net.Error. Any other error rolls back. Databases have more ways to lose the
-// answer to COMMIT, so wrap whatever comes from it:
+// io.ErrUnexpectedEOF, net.ErrClosed or a net.Error. Any other error rolls back. Databases have
+// more ways to lose the answer to COMMIT, so wrap whatever comes from it:
 //
 //	if err := tx.Commit(); err != nil {
 //		return fmt.Errorf("%w: %w", client.ErrUnknownOutcome, err)
 //	}
 //
-// PublishTx returns nil only when the broker has received the commit. It returns fn's error after a rollback, and an error of code
-// Indeterminate, which wraps fn's if there is one, when the check will decide. The verdict is sent even when
-// ctx ended while fn ran, to the broker that holds the message, within AckTimeout.
+// PublishTx returns nil only when the broker has received the commit. It returns fn's error after a
+// rollback, and an error of code Indeterminate, which wraps fn's if there is one, when the check
+// will decide. The verdict is sent even when ctx ended while fn ran, to the broker that holds the
+// message, within AckTimeout.
 //
 // While fn runs, a check for this message is answered Unknown without asking the listener.
 func (c *Client) PublishTx(ctx context.Context, m *Message, fn func(ctx context.Context) error) error {
@@ -50,14 +51,18 @@ func (c *Client) PublishTx(ctx context.Context, m *Message, fn func(ctx context.
 	case failure == nil:
 		return tx.Commit(ctx)
 	case definite(failure):
-		return errors.Join(failure, tx.Rollback(ctx, failure.Error()))
+		if err := tx.Rollback(ctx, failure.Error()); err != nil {
+			return errors.Join(failure, err)
+		}
+		return failure
 	}
 	return &kite.Error{Code: kite.Indeterminate, Op: tx.op("decide"), Err: fmt.Errorf("no verdict was sent, the check will decide: %w", failure)}
 }
 
-// Prepare stores the message prepared, as Publish does with a message: durable, and delivered to nobody before
-// Commit. It is the lower half of PublishTx, for callers whose transaction is no function. End
-// each Transaction with Commit, Rollback or Leave: until then this process answers Unknown to checks.
+// Prepare stores the message prepared, as Publish does with a message: durable, and delivered to
+// nobody before Commit. It is the lower half of PublishTx, for callers whose transaction is no
+// function. End each Transaction with Commit, Rollback or Leave: until then this process answers
+// Unknown to checks.
 func (c *Client) Prepare(ctx context.Context, m *Message) (*Transaction, error) {
 	p := &Pending{client: c}
 	p.cur = &p.first
@@ -97,7 +102,8 @@ func (t *Transaction) ID() string { return t.id.String() }
 // ctx ended, the error is of code Indeterminate, and the check decides.
 func (t *Transaction) Commit(ctx context.Context) error { return t.decide(ctx, Commit, "") }
 
-// Rollback tells the broker to drop the message; reason is for its operators. Otherwise it is as Commit.
+// Rollback tells the broker to drop the message; reason is for its operators. Otherwise it is as
+// Commit.
 func (t *Transaction) Rollback(ctx context.Context, reason string) error {
 	return t.decide(ctx, Rollback, reason)
 }
@@ -147,9 +153,10 @@ func (c *Client) verdict(ctx context.Context, l *link, ack *txAck) error {
 	}
 }
 
-// Decide sends the verdict on a message that somebody prepared, for operators and for producers that
-// come back. Which broker holds it is not known here, so it goes to every broker of the topic; those
-// that do not have it ignore it. The error names the brokers that it could not be written to until ctx ended.
+// Decide sends the verdict on a message that somebody prepared, for operators and for producers
+// that come back. Which broker holds it is not known here, so it goes to every broker of the topic;
+// those that do not have it ignore it. The error names the brokers that have not received it until
+// ctx ended.
 func (c *Client) Decide(ctx context.Context, topic, id string, v Verdict, reason string) error {
 	if v != Commit && v != Rollback {
 		return kite.Errorf(kite.Invalid, "decide message %.40s: verdict %s: give Commit or Rollback", id, v)

@@ -121,7 +121,8 @@ func TestPublishTxNotStored(t *testing.T) {
 	}
 }
 
-// The verdict goes to the broker that holds the message, also over a new connection, and also when ctx is over.
+// The verdict goes to the broker that holds the message, also over a new connection, and also when
+// ctx is over.
 func TestVerdictAfterReconnect(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -246,7 +247,8 @@ func TestCheckTellsTheListener(t *testing.T) {
 	}
 }
 
-// While the local transaction runs nobody can know its outcome, least of all a listener that looks for the row.
+// While the local transaction runs nobody can know its outcome, least of all a listener that looks
+// for the row.
 func TestCheckWhileTransactionRuns(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

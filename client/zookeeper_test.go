@@ -14,7 +14,8 @@ import (
 	"github.com/kiteq/kiteq/registry/zk"
 )
 
-// mustZooKeeper starts a ZooKeeper in this process, with a broker announced in it, and returns its address.
+// mustZooKeeper starts a ZooKeeper in this process, with a broker announced in it, and returns its
+// address.
 func mustZooKeeper(t *testing.T, broker string, topics ...string) string {
 	t.Helper()
 	log := slog.New(slog.DiscardHandler)

@@ -127,8 +127,8 @@ func (b *Broker) Addr() string {
 	return b.listener.Addr().String()
 }
 
-// Dialer returns a dialer, as client.Options has it, of connections in memory: with it a test can run in a
-// synctest bubble. The address is ignored.
+// Dialer returns a dialer, as client.Options has it, of connections in memory: with it a test can
+// run in a synctest bubble. The address is ignored.
 func (b *Broker) Dialer() func(ctx context.Context, addr string) (net.Conn, error) {
 	return func(context.Context, string) (net.Conn, error) {
 		b.mu.Lock()

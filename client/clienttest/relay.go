@@ -9,8 +9,10 @@ import (
 )
 
 // Relay makes the broker deliver: each committed message once to every group that is bound to it in
-// the registry, to the newest connection of the group on this broker, and again after a nack, at once, until
-// its deliver limit. A message waits while nobody of the group is connected. Prepared messages wait for their verdict.
+// the registry, to the newest connection of the group on this broker, and again after a nack, at
+// once, until its deliver limit. A message waits while nobody of the group is connected. Prepared
+// messages wait for their verdict.
+// What was sent on a connection that broke before its ack is not sent again.
 func (b *Broker) Relay(r *Registry) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -25,7 +25,8 @@ type directory interface {
 	Topics(ctx context.Context) ([]string, error)
 }
 
-// dial returns a connected client of the global flags, and what closes it. group is for who gives no --group.
+// dial returns a connected client of the global flags, and what closes it. group is for who gives
+// no --group.
 func (g *globals) dial(ctx context.Context, group string, change func(*client.Options)) (*client.Client, func() error, error) {
 	o := client.Options{Group: cmp.Or(g.group, group), SecretKey: g.secret}
 	change(&o)
@@ -62,8 +63,8 @@ type ensemble struct {
 	options zk.Options
 }
 
-// openZooKeeper opens a session that lasts until the returned function is called. It first looks whether anybody
-// listens, so that a wrong address is told at once.
+// openZooKeeper opens a session that lasts until the returned function is called. It first looks
+// whether anybody listens, so that a wrong address is told at once.
 func openZooKeeper(ctx context.Context, zkhost string) (directory, func(), error) {
 	options, err := zk.ParseURL(zkhost)
 	if err != nil {

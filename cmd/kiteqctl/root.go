@@ -20,7 +20,8 @@ const (
 	exitUsage = 2 // the command line, or a value in it, is wrong
 )
 
-// secretVariable names the environment variable with the group's secret key: on the command line everybody could see it.
+// secretVariable names the environment variable with the group's secret key: on the command line
+// everybody could see it.
 const secretVariable = "KITEQ_SECRET_KEY"
 
 // run executes one command line and returns the exit code.
@@ -68,11 +69,12 @@ func newRoot(t terminal) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "kiteqctl",
 		Short: "Publish to KiteQ brokers, subscribe to them, decide transactions, look at topics and groups",
-		Long: `kiteqctl talks to KiteQ brokers as a client does. It finds them in ZooKeeper (--zkhost), where the broker
-that ` + "`./build.sh run`" + ` starts registers, too; or --broker names one.
+		Long: `kiteqctl talks to KiteQ brokers as a client does. It finds them in ZooKeeper (--zkhost), where
+the broker that "./build.sh run" starts registers, too; or --broker names one.
 
 Exit codes: 0 done, 1 it did not work, 2 the command line is wrong.
-The secret key of the group, if brokers want one, is read from the environment: ` + secretVariable + `.`,
+The secret key of the group, if brokers want one, is read from the environment:
+` + secretVariable + `.`,
 		Example: `  kiteqctl sub trade pay-succ --group s-books     # in one terminal
   kiteqctl pub trade pay-succ 'order 17'          # in another one
   kiteqctl groups                                 # who is bound to what`,

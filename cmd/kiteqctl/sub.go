@@ -14,7 +14,7 @@ func newSub(g *globals) *cobra.Command {
 	var count int
 	var nack, durable bool
 	cmd := &cobra.Command{
-		Use:   "sub TOPIC TYPE-OR-PATTERN",
+		Use:   "sub TOPIC [TYPE-OR-PATTERN]",
 		Short: "Bind a group and print what it is delivered",
 		Long: `Bind --group to message types of TOPIC and print a line for each delivery: topic, type, id, body.
 
@@ -24,7 +24,8 @@ func newSub(g *globals) *cobra.Command {
   fanout   every type; leave TYPE-OR-PATTERN out
 
 The binding replaces what the group had on the topic, and it stays: while nobody of the group is
-connected, brokers keep its messages for it, unless --durable=false. Of the members of a group one gets each message; take another --group to get a copy. Interrupt ends it.`,
+connected, brokers keep its messages for it, unless --durable=false. Of the members of a group one
+gets each message; take another --group to get a copy. Interrupt ends it.`,
 		Example: `  kiteqctl sub trade pay-succ --group s-books
   kiteqctl sub trade '^pay-' --group s-books --bind regx -n 10
   kiteqctl sub trade --bind fanout --group s-audit -o json

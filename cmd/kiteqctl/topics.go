@@ -36,8 +36,8 @@ func newGroups(g *globals) *cobra.Command {
 	return &cobra.Command{
 		Use:   "groups [TOPIC]...",
 		Short: "List the bindings of the consumer groups",
-		Long: `List what each group is bound to, and since when. A binding that cannot be understood is shown as bad, with the
-reason: brokers leave it out.`,
+		Long: `List what each group is bound to, and since when. A binding that cannot be understood is shown
+as bad, with the reason: brokers leave it out.`,
 		Example: `  kiteqctl groups
   kiteqctl groups trade -o json`,
 		RunE: action(func(cmd *cobra.Command, args []string) error {

@@ -127,7 +127,8 @@ func newDecide(g *globals, v client.Verdict) *cobra.Command {
 		Use:   v.String() + " ID",
 		Short: what[0] + " a prepared message",
 		Long: `Send the verdict on the prepared message ID to every broker of the topic; those that do not hold it
-ignore it. Brokers do not answer verdicts: done means that all of them have received it. The first decision stands.`,
+ignore it. Brokers do not answer verdicts: done means that all of them have received it. The first
+decision stands.`,
 		Example: fmt.Sprintf("  kiteqctl tx %s 0123456789abcdef0123456789abcdef --topic trade", v),
 		Args:    names(0, "ID"),
 		RunE: action(func(cmd *cobra.Command, args []string) error {
