@@ -213,7 +213,12 @@ func TestChecks(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			b := setup(t)
-			b.dial(func(o *client.Options) { o.CheckListener, o.CheckTimeout = tt.listen, 50*time.Millisecond })
+			b.dial(func(o *client.Options) {
+				o.CheckListener = tt.listen
+				if tt.name == "late" {
+					o.CheckTimeout = 50 * time.Millisecond
+				}
+			})
 			p := stored("trade", "pay", "")
 			opaque, err := b.broker.Check("g", p)
 			if err != nil {
