@@ -63,11 +63,10 @@ func (s *shard) bury(f *flow, r *kite.Record, attempts uint8, reason string) boo
 // recorded takes the lane's word on one of our items.
 func (s *shard) recorded(j journaled) {
 	if j.kind == kite.KindProgress {
-		f := s.saving[j.id]
-		delete(s.saving, j.id)
-		if f != nil && !j.ok {
-			f.whole = true
-			s.change(f)
+		if j.ok {
+			delete(s.saving, j.id)
+		} else {
+			s.saveAgain(j.id)
 		}
 		return
 	}

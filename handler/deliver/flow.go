@@ -209,6 +209,7 @@ func (s *shard) attempt(f *flow, r *kite.Record, attempts uint8) bool {
 func (s *shard) skip(f *flow) {
 	s.pass(f, kite.Range{From: f.done.Floor(), To: f.head})
 	f.pending -= len(f.due)
+	s.dropped.Add(int64(len(f.flies)))
 	f.due, f.flies = f.due[:0], f.flies[:0]
 }
 
@@ -236,6 +237,9 @@ func (s *shard) block(f *flow) {
 		f.blocked = true
 		g := s.groups[f.group]
 		g.blocked = append(g.blocked, f)
+	}
+	if s.probeMs == 0 && s.courier.Online(f.group) {
+		s.probeMs = s.nowMs + probeEvery
 	}
 }
 

@@ -14,7 +14,7 @@ func (s *shard) fly(r *kite.Record) {
 		if !f.bound || !f.matcher.Matches(r.Type) {
 			continue
 		}
-		if len(f.flies) >= flyWaiting {
+		if len(f.flies) >= flyWaiting || !s.courier.Online(f.group) {
 			s.dropped.Add(1)
 			continue
 		}
@@ -42,6 +42,7 @@ func (s *shard) sendFly(f *flow, r *kite.Record, attempts uint8) bool {
 	}
 	index, opaque, ok := s.slots.take()
 	if !ok {
+		s.block(f)
 		return false
 	}
 	member, err := s.courier.Send(f.group, opaque, r)

@@ -1,6 +1,17 @@
 package deliver
 
-import "github.com/kiteq/kiteq/internal/kite"
+import (
+	"slices"
+
+	"github.com/kiteq/kiteq/internal/kite"
+)
+
+// saved is progress on its way through the lane. What it says about retries is kept until it is recorded:
+// the settled can be told again as a whole, the retries lie scattered.
+type saved struct {
+	flow  *flow
+	armed []kite.Retry
+}
 
 // change enters the flow among those whose progress is to be recorded. Non-durable groups have none.
 func (s *shard) change(f *flow) {
@@ -22,7 +33,7 @@ func (s *shard) save() {
 		f.dirty = false
 		if f.durable {
 			s.dyingID++
-			s.saving[s.dyingID] = f
+			s.saving[s.dyingID] = saved{flow: f, armed: f.armed}
 			p := f.progress()
 			start := len(b.Arena)
 			b.Arena = kite.AppendProgress(b.Arena, &p)
@@ -30,7 +41,7 @@ func (s *shard) save() {
 				Kind: kite.KindProgress, Topic: f.topic, Group: []byte(f.group), Body: b.Arena[start:],
 			}})
 		}
-		f.settled, f.armed = f.settled[:0], f.armed[:0]
+		f.settled, f.armed = f.settled[:0], nil
 	}
 	s.dirty = s.dirty[:0]
 	if len(b.Items) == 0 {
@@ -38,11 +49,28 @@ func (s *shard) save() {
 	}
 	if err := s.lane.Submit(b); err != nil {
 		for i := range b.Items {
-			f := s.saving[b.Items[i].Opaque]
-			delete(s.saving, b.Items[i].Opaque)
-			f.whole = true
-			s.change(f)
+			s.saveAgain(b.Items[i].Opaque)
 		}
+	}
+}
+
+// saveAgain takes back progress that was not recorded.
+func (s *shard) saveAgain(id uint32) {
+	lost := s.saving[id]
+	delete(s.saving, id)
+	if f := lost.flow; f != nil {
+		f.whole = true
+		newest := map[kite.Seq]bool{} // one for each message, or they would pile up while the lane is busy
+		for _, r := range f.armed {
+			newest[r.Seq] = true
+		}
+		for _, r := range slices.Backward(lost.armed) {
+			if !newest[r.Seq] && !f.done.Contains(r.Seq) {
+				newest[r.Seq] = true
+				f.armed = append(f.armed, r)
+			}
+		}
+		s.change(f)
 	}
 }
 

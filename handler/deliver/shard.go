@@ -45,9 +45,10 @@ type shard struct {
 	dirty   []*flow
 	savedMs int64
 	sweptMs int64
+	probeMs int64            // when blocked flows whose group is online try again, 0: there are none
 	dying   map[uint32]dying // dead letters on their way through the lane
 	dyingID uint32
-	saving  map[uint32]*flow // progress on its way through the lane
+	saving  map[uint32]saved // progress on its way through the lane
 	pumping pumping
 }
 
@@ -78,7 +79,7 @@ func newShard(o Options, reader Reader, lane Submitter, courier Courier, standin
 		options: o, reader: reader, lane: lane, courier: courier, standings: standings, log: log,
 		wake: make(chan struct{}, 1), heads: map[string]kite.Seq{},
 		flows: map[flowKey]*flow{}, topics: map[string][]*flow{}, groups: map[string]*group{},
-		dying: map[uint32]dying{}, saving: map[uint32]*flow{},
+		dying: map[uint32]dying{}, saving: map[uint32]saved{},
 	}
 	s.events.heads, s.taken.heads = map[string]kite.Seq{}, map[string]kite.Seq{}
 	for topic, head := range heads {
@@ -112,6 +113,10 @@ func (s *shard) journaled(b *kite.Batch) {
 // sweepEvery is how often flows are pumped though nothing happened: messages of groups that are
 // offline expire.
 const sweepEvery = time.Minute
+
+// probeEvery is how often a blocked flow tries again whose group is online, ms. Usually an answer or a
+// member unblocks it; but nobody tells when a member has warmed up, or when other groups give slots back.
+const probeEvery = 100
 
 func (s *shard) run(ctx context.Context) {
 	timer := time.NewTimer(0)
@@ -192,6 +197,9 @@ func (s *shard) nextDue() int64 {
 	if len(s.dirty) > 0 {
 		due = min(due, s.savedMs+s.options.ProgressEvery.Milliseconds())
 	}
+	if s.probeMs > 0 {
+		due = min(due, s.probeMs)
+	}
 	return max(due, s.nowMs)
 }
 
@@ -225,7 +233,7 @@ func (s *shard) grow(topic string, head kite.Seq) {
 	s.heads[topic] = head
 	for _, f := range s.topics[topic] {
 		f.head = head + 1
-		if !f.blocked {
+		if !f.blocked || !f.durable { // a non-durable group may be gone
 			s.makeReady(f)
 		}
 	}
@@ -279,6 +287,14 @@ func (s *shard) fire() {
 		s.sweptMs = s.nowMs
 		for name := range s.groups {
 			s.unblock(name)
+		}
+	}
+	if s.probeMs > 0 && s.probeMs <= s.nowMs {
+		s.probeMs = 0
+		for name, g := range s.groups {
+			if len(g.blocked) > 0 && s.courier.Online(name) {
+				s.unblock(name)
+			}
 		}
 	}
 }

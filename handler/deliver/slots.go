@@ -24,6 +24,7 @@ const (
 	maxSlots       = 1 << slotBits
 	generationMask = 1<<13 - 1
 	deliveryBit    = 1 << 31
+	originBits     = 3 << 30
 )
 
 // slots holds the unanswered deliveries of a shard.
@@ -66,7 +67,7 @@ func (t *slots) put(index uint32) {
 // find returns the slot that the member's opaque names.
 func (t *slots) find(opaque uint32, m kite.Member) (uint32, bool) {
 	index := opaque & (maxSlots - 1)
-	if opaque&deliveryBit == 0 || int(index) >= len(t.all) {
+	if opaque&originBits != deliveryBit || int(index) >= len(t.all) {
 		return 0, false
 	}
 	s := &t.all[index]
