@@ -1,0 +1,444 @@
+package deliver
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/kiteq/kiteq/internal/kite"
+	"github.com/kiteq/kiteq/store"
+	"github.com/kiteq/kiteq/store/memory"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// member is a connection of a group. The hub guards its fields.
+type member struct {
+	hub    *hub
+	name   string
+	credit int // how many deliveries it may hold unanswered
+	held   int
+	most   int // the largest body it takes, 0: any
+}
+
+func (m *member) Release() {
+	m.hub.mu.Lock()
+	defer m.hub.mu.Unlock()
+	if m.held--; m.held < 0 {
+		panic("deliver: member " + m.name + " got back a credit that was not taken")
+	}
+}
+
+// holds tells how many credits of the member are taken.
+func (m *member) holds() int {
+	m.hub.mu.Lock()
+	defer m.hub.mu.Unlock()
+	return m.held
+}
+
+// delivery is one that a courier has flushed.
+type delivery struct {
+	to     *member
+	opaque uint32
+	seq    kite.Seq // 0: fly
+	body   string
+	at     time.Time
+}
+
+// hub is where all couriers of a dispatcher meet the members.
+type hub struct {
+	mu     sync.Mutex
+	groups map[string][]*member
+	cold   bool // nobody is chosen, as while warming up
+	sent   []delivery
+	asked  int // Sends
+}
+
+// set changes what the members are like.
+func (h *hub) set(change func()) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	change()
+}
+
+// sends tells how often somebody was looked for since the last time.
+func (h *hub) sends() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	n := h.asked
+	h.asked = 0
+	return n
+}
+
+// courier is the fake of the wire: what is sent counts when it is flushed.
+type courier struct {
+	hub     *hub
+	pending []delivery
+}
+
+func (c *courier) Send(group string, opaque uint32, r *kite.Record) (kite.Member, error) {
+	h := c.hub
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.asked++
+	if h.cold {
+		return nil, nil
+	}
+	for i, m := range h.groups[group] {
+		if m.held >= m.credit {
+			continue
+		}
+		if m.most > 0 && len(r.Body) > m.most {
+			return nil, kite.Errorf(kite.TooLarge, "payload of %d bytes, %s takes %d", len(r.Body), m.name, m.most)
+		}
+		m.held++
+		c.pending = append(c.pending, delivery{m, opaque, r.Seq, string(r.Body), time.Now()})
+		h.groups[group] = append(slices.Delete(h.groups[group], i, i+1), m) // the next one's turn
+		return m, nil
+	}
+	return nil, nil
+}
+
+func (c *courier) Online(group string) bool {
+	c.hub.mu.Lock()
+	defer c.hub.mu.Unlock()
+	return len(c.hub.groups[group]) > 0
+}
+
+func (c *courier) Flush() {
+	c.hub.mu.Lock()
+	defer c.hub.mu.Unlock()
+	c.hub.sent = append(c.hub.sent, c.pending...)
+	c.pending = nil
+}
+
+// lane is the fake of the one writer: it keeps what the dispatcher wants recorded, as the real one would.
+type lane struct {
+	mu        sync.Mutex
+	d         *Dispatcher
+	err       error     // refuses what is submitted
+	verdict   kite.Code // of what is taken
+	lost      bool      // takes everything and tells nobody, as in the moment of a crash
+	standings map[flowKey]*kite.Standing
+	letters   []letter
+	saves     int
+}
+
+type letter struct {
+	group string
+	kite.DeadLetter
+}
+
+func (l *lane) Submit(b *kite.Batch) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case l.lost:
+		return nil
+	case l.err != nil:
+		return l.err
+	}
+	for i := range b.Items {
+		item := &b.Items[i]
+		if item.Verdict = l.verdict; item.Verdict != kite.OK {
+			continue
+		}
+		key := flowKey{item.Topic, string(item.Group)}
+		standing := l.standings[key]
+		if standing == nil {
+			standing = &kite.Standing{}
+			l.standings[key] = standing
+		}
+		switch item.Kind {
+		case kite.KindProgress:
+			l.saves++
+			if err := standing.Apply(item.Body); err != nil {
+				panic("deliver: progress that does not apply: " + err.Error())
+			}
+		case kite.KindDead:
+			d, err := kite.DecodeDeadLetter(slices.Clone(item.Body))
+			if err != nil {
+				panic("deliver: dead letter that does not decode: " + err.Error())
+			}
+			l.letters = append(l.letters, letter{string(item.Group), d})
+			standing.Settle(kite.Range{From: d.Seq, To: d.Seq + 1})
+			delete(standing.Retries, d.Seq)
+		default:
+			panic("deliver: submitted a record of kind " + item.Kind.String())
+		}
+	}
+	l.d.Durable([]*kite.Batch{b})
+	return nil
+}
+
+// set changes how the lane behaves.
+func (l *lane) set(change func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	change()
+}
+
+// standing returns a copy of what was recorded, as recovery hands out.
+func (l *lane) standing(topic, group string) *kite.Standing {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s := l.standings[flowKey{topic, group}]
+	if s == nil {
+		return nil
+	}
+	p, copied := s.Progress(), &kite.Standing{}
+	if err := copied.Apply(kite.AppendProgress(nil, &p)); err != nil {
+		panic(err)
+	}
+	return copied
+}
+
+// rig is a running dispatcher in a synctest bubble.
+type rig struct {
+	t       *testing.T
+	options Options
+	journal store.Journal
+	reader  Reader
+	hub     *hub
+	lane    *lane
+	d       *Dispatcher
+	heads   map[string]kite.Seq
+	routes  []kite.Route
+	stop    func()
+}
+
+// run runs the test in virtual time.
+func run(t *testing.T, o Options, test func(t *testing.T, r *rig)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		j, err := memory.New(memory.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if o.Shards == 0 {
+			o.Shards = 1
+		}
+		r := &rig{
+			t: t, options: o.WithDefaults(), journal: j, reader: j, heads: map[string]kite.Seq{},
+			hub: &hub{groups: map[string][]*member{}}, lane: &lane{standings: map[flowKey]*kite.Standing{}},
+		}
+		r.start()
+		defer func() { r.stop() }()
+		test(t, r)
+	})
+}
+
+func (r *rig) start() {
+	r.d = New(r.options, r.reader, r.lane, func() Courier { return &courier{hub: r.hub} }, r.lane.standing, r.heads, slog.New(slog.DiscardHandler))
+	r.lane.d = r.d
+	ctx, cancel := context.WithCancel(r.t.Context())
+	done := make(chan error)
+	go func() { done <- r.d.Run(ctx) }()
+	r.stop = func() {
+		cancel()
+		if err := <-done; err != nil {
+			r.t.Error(err)
+		}
+	}
+	r.d.Routes(r.routes)
+	synctest.Wait()
+}
+
+// startReading starts again with another reader.
+func (r *rig) startReading(reader Reader) {
+	r.stop()
+	r.reader = reader
+	r.start()
+}
+
+// crash ends the dispatcher without what it would still have recorded, and starts another.
+func (r *rig) crash() {
+	r.lane.set(func() { r.lane.lost = true })
+	r.restart()
+}
+
+// restart stops the dispatcher and starts another, with nobody connected.
+func (r *rig) restart() {
+	r.stop()
+	r.hub.set(func() { r.hub.groups, r.hub.sent = map[string][]*member{}, nil })
+	r.lane.set(func() { r.lane.lost = false })
+	r.start()
+}
+
+// pass lets the time go by.
+func pass(d time.Duration) {
+	<-time.After(d)
+	synctest.Wait()
+}
+
+func (r *rig) route(routes ...kite.Route) {
+	r.routes = routes
+	r.d.Routes(slices.Clone(routes))
+	synctest.Wait()
+}
+
+func fanout(topic, group string) kite.Route {
+	return kite.Route{Topic: topic, Group: group, Bindings: []kite.Binding{kite.Fanout(group, topic)}}
+}
+
+func volatile(r kite.Route) kite.Route {
+	for i := range r.Bindings {
+		r.Bindings[i].Durable = false
+	}
+	return r
+}
+
+// message is what publish takes beside the body.
+type message struct {
+	kind   string // messageType
+	limit  uint8
+	expire time.Duration
+}
+
+// publish commits n messages to the topic and tells the dispatcher.
+func (r *rig) publish(topic string, n int, m message) {
+	r.t.Helper()
+	b := &kite.Batch{Items: make([]kite.Item, n)}
+	records := make([]*kite.Record, n)
+	for i := range b.Items {
+		r.heads[topic]++
+		seq := r.heads[topic]
+		record := kite.Record{
+			Kind: kite.KindMessage, Topic: topic, Seq: seq, ID: kite.MessageID{byte(seq >> 8), byte(seq)}, Command: 0x11,
+			Limit: max(m.limit, 1), TimeMs: kite.UnixMs(time.Now()), Type: []byte(m.kind), Body: fmt.Appendf(nil, "%s %d", topic, seq),
+		}
+		if m.limit == 0 {
+			record.Limit = kite.MaxDeliverLimit
+		}
+		if m.expire > 0 {
+			record.ExpiresMs = kite.UnixMs(time.Now().Add(m.expire))
+		}
+		b.Items[i].Record = record
+		records[i] = &b.Items[i].Record
+	}
+	if err := r.journal.Append(records); err != nil {
+		r.t.Fatal(err)
+	}
+	r.d.Durable([]*kite.Batch{b})
+	synctest.Wait()
+}
+
+func (r *rig) join(group, name string, credit int) *member {
+	m := &member{hub: r.hub, name: name, credit: credit}
+	r.hub.set(func() { r.hub.groups[group] = append(r.hub.groups[group], m) })
+	r.d.Joined(group)
+	synctest.Wait()
+	return m
+}
+
+func (r *rig) leave(group string, m *member) {
+	r.hub.set(func() {
+		r.hub.groups[group] = slices.DeleteFunc(r.hub.groups[group], func(other *member) bool { return other == m })
+	})
+	r.d.Left(group, m)
+	synctest.Wait()
+}
+
+// take returns what was sent since the last take.
+func (r *rig) take() []delivery {
+	r.hub.mu.Lock()
+	defer r.hub.mu.Unlock()
+	sent := r.hub.sent
+	r.hub.sent = nil
+	return sent
+}
+
+func seqs(sent []delivery) (all []kite.Seq) {
+	for _, d := range sent {
+		all = append(all, d.seq)
+	}
+	return all
+}
+
+// expect takes what was sent and compares its Seqs.
+func (r *rig) expect(why string, want ...kite.Seq) []delivery {
+	r.t.Helper()
+	sent := r.take()
+	if !slices.Equal(seqs(sent), want) {
+		r.t.Errorf("%s: sent %v, want %v", why, seqs(sent), want)
+	}
+	return sent
+}
+
+func (r *rig) answer(group string, ok bool, feedback string, sent ...delivery) {
+	acks := make([]kite.Ack, 0, len(sent))
+	for _, d := range sent {
+		acks = append(acks, kite.Ack{Member: d.to, Opaque: d.opaque, OK: ok, Feedback: feedback})
+	}
+	r.d.Acked(group, acks)
+	synctest.Wait()
+}
+
+func (r *rig) ack(group string, sent ...delivery) { r.answer(group, true, "", sent...) }
+func (r *rig) nack(group string, sent ...delivery) {
+	r.answer(group, false, "no", sent...)
+}
+
+// settled waits for the progress to be recorded and compares the floor.
+func (r *rig) settled(group string, floor kite.Seq, ranges ...kite.Range) {
+	r.t.Helper()
+	pass(r.options.ProgressEvery)
+	got := r.lane.standing("trade", group)
+	if got == nil {
+		r.t.Errorf("nothing recorded for %s, want floor %d", group, floor)
+		return
+	}
+	if got.Floor() != floor || !slices.Equal(got.Ranges(), ranges) {
+		r.t.Errorf("recorded for %s: floor %d and %v, want %d and %v", group, got.Floor(), got.Ranges(), floor, ranges)
+	}
+}
+
+// dead compares the dead letters of all groups so far.
+func (r *rig) dead(want ...string) {
+	r.t.Helper()
+	r.lane.mu.Lock()
+	defer r.lane.mu.Unlock()
+	var got []string
+	for _, l := range r.lane.letters {
+		got = append(got, fmt.Sprintf("%s %d after %d: %s", l.group, l.Seq, l.Attempts, l.Reason))
+	}
+	if !slices.Equal(got, want) {
+		r.t.Errorf("dead letters %q, want %q", got, want)
+	}
+}
+
+// gappy is a reader that has lost messages, or cannot read at all.
+type gappy struct {
+	Reader
+	mu   sync.Mutex
+	gone map[kite.Seq]bool
+	bad  bool
+}
+
+func (g *gappy) lose(seq kite.Seq) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.gone[seq] = true
+}
+
+func (g *gappy) fail(bad bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.bad = bad
+}
+
+func (g *gappy) Read(stream string, from kite.Seq, visit func(*kite.Record) bool) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.bad {
+		return fmt.Errorf("read %s: the disk is gone", stream)
+	}
+	return g.Reader.Read(stream, from, func(r *kite.Record) bool { return g.gone[r.Seq] || visit(r) })
+}
