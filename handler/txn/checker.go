@@ -90,6 +90,7 @@ type pending struct {
 	group     string
 	topic     string
 	position  kite.Position
+	firstMs   int64 // no check before: the producer's own transaction may still run
 	dueMs     int64
 	expiresMs int64
 	checks    int
@@ -118,9 +119,10 @@ type Undecided struct {
 func (c *Checker) Restore(u Undecided) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	firstMs := u.PreparedMs + c.options.First.Milliseconds()
 	c.armLocked(&pending{
 		id: u.ID, topic: u.Topic, group: u.Group, position: u.Position, expiresMs: u.ExpiresMs,
-		dueMs: max(u.PreparedMs+c.options.First.Milliseconds(), kite.UnixMs(c.now())),
+		firstMs: firstMs, dueMs: max(firstMs, kite.UnixMs(c.now())),
 	})
 }
 
@@ -136,9 +138,10 @@ func (c *Checker) Durable(batches []*kite.Batch) {
 			}
 			switch item.Kind {
 			case kite.KindPrepared:
+				firstMs := item.TimeMs + c.options.First.Milliseconds()
 				c.armLocked(&pending{
 					id: item.ID, topic: item.Topic, group: string(item.Group), position: item.Position,
-					expiresMs: item.ExpiresMs, dueMs: item.TimeMs + c.options.First.Milliseconds(),
+					expiresMs: item.ExpiresMs, firstMs: firstMs, dueMs: firstMs,
 				})
 			case kite.KindCommit, kite.KindRollback, kite.KindPark:
 				c.disarmLocked(item.ID)
@@ -153,7 +156,7 @@ func (c *Checker) Joined(group string) {
 	defer c.mu.Unlock()
 	nowMs := kite.UnixMs(c.now())
 	for _, p := range c.groups[group] {
-		if p.checks == 0 && p.dueMs <= nowMs+unsent.Milliseconds() {
+		if p.checks == 0 && p.firstMs <= nowMs {
 			c.moveLocked(p, nowMs)
 		}
 	}
@@ -231,8 +234,7 @@ const passChecks = 256
 // pass asks about what is due and returns how long nothing will be. Asking happens outside the lock:
 // the lane's news must not wait for it. One entry that cannot be asked about does not stop the others.
 func (c *Checker) pass() time.Duration {
-	due, pause := c.takeDue()
-	for _, p := range due {
+	for _, p := range c.takeDue() {
 		switch {
 		case p.expired:
 			c.park(p, "undecided when the message expired")
@@ -243,7 +245,17 @@ func (c *Checker) pass() time.Duration {
 			c.asked(p.id)
 		}
 	}
-	return pause
+	return c.pause()
+}
+
+// pause returns how long nothing is due. It is asked for after the pass, which has moved what it took.
+func (c *Checker) pause() time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.queue) == 0 {
+		return time.Hour
+	}
+	return time.Duration(max(0, c.queue[0].dueMs-kite.UnixMs(c.now()))) * time.Millisecond
 }
 
 // check is what is done about one pending transaction, outside the lock.
@@ -257,25 +269,19 @@ type check struct {
 }
 
 // takeDue returns what is due. All of it is tried again soon, unless asked says that it was sent.
-func (c *Checker) takeDue() (due []check, pause time.Duration) {
+func (c *Checker) takeDue() (due []check) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	nowMs := kite.UnixMs(c.now())
-	for len(due) < passChecks {
-		if len(c.queue) == 0 {
-			return due, time.Hour
-		}
+	for len(due) < passChecks && len(c.queue) > 0 && c.queue[0].dueMs <= nowMs {
 		p := c.queue[0]
-		if p.dueMs > nowMs {
-			return due, time.Duration(p.dueMs-nowMs) * time.Millisecond
-		}
 		due = append(due, check{
 			id: p.id, topic: p.topic, group: p.group, position: p.position, checks: p.checks,
 			expired: p.expiresMs > 0 && nowMs >= p.expiresMs,
 		})
 		c.moveLocked(p, nowMs+jitter(unsent.Milliseconds()))
 	}
-	return due, 0
+	return due
 }
 
 // asked counts a check that was sent and sets the pause until the next.
