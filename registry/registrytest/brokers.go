@@ -135,6 +135,9 @@ func leftoverIsReplaced(t *testing.T, e Env) {
 }
 
 func announcingAgainKeepsGap(t *testing.T, e Env) {
+	if e.Gap == 0 {
+		t.Skip("this registry keeps no gap")
+	}
 	broker := e.Open(t, e.Long)
 	must(t, broker.Announce(patient(t), addr1, []string{"trade"}))
 	seen := brokers(t, e.Open(t, e.Long), "trade")

@@ -20,8 +20,11 @@ type Env struct {
 	Open func(t *testing.T, timeout time.Duration) *Session
 	// Short is a session timeout that a case can wait for, Long one that a broken link outlasts.
 	Short, Long time.Duration
-	// Gap is the time that Announce keeps between a leftover's removal and the new node.
+	// Gap is the time that Announce keeps between a leftover's removal and the new node. 0: it keeps none,
+	// as where there are no leftovers, and a withdrawal followed by an announcement may go unseen.
 	Gap time.Duration
+	// OwnSince tells that each session has a SinceMs of its own, as where nobody keeps it for all.
+	OwnSince bool
 
 	// Raw returns a plain session with the server that keeps the znodes, below Root.
 	Raw  func(t *testing.T) *zk.Conn
