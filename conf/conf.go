@@ -5,12 +5,10 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"slices"
-	"strings"
 	"time"
-
-	"github.com/BurntSushi/toml"
 
 	"github.com/kiteq/kiteq/handler/deliver"
 	"github.com/kiteq/kiteq/handler/sequence"
@@ -27,18 +25,31 @@ type Config struct {
 	// Advertise is the address that clients dial, a numeric "ip:port". Default: Bind's, or this host's
 	// first address when Bind names none.
 	Advertise string `toml:"advertise"`
-	// AdminPort is the loopback port of health checks and profiles; 0 means Bind's port + 1, -1 none. Default 0.
+	// AdminPort is the port of health checks, counters and profiles; 0 means Bind's port + 1, -1 none. Default 0.
 	AdminPort int `toml:"admin_port"`
-	// Topics are the topics to serve. Default ["message"].
+	// AdminHost is the numeric IPv4 address on which AdminPort listens. Whoever reaches it reads profiles
+	// and has the topics read again, so the default is 127.0.0.1.
+	AdminHost string `toml:"admin_host"`
+	// Topics are the topics to serve. Default ["message"]. Read again by /reload.
 	Topics []string `toml:"topics"`
 	// ZKHost says where the registry is: "embedded", "embedded://ip:port?data=dir", "zk://host:port,..."
 	// or "host:port,...". Default "embedded": 127.0.0.1:2181.
 	ZKHost string `toml:"zkhost"`
-	// Store says where messages are kept: "mmap://dir?sync=always|os|200ms&segment=256MiB" or
-	// "memory://". Default "mmap://data/journal".
+	// Store says where messages are kept: "mmap://dir?sync=always|os|200ms&segment=256MiB", "memory://" or,
+	// to measure the network without a store, "mock://". Default "mmap://data/journal".
 	Store string `toml:"db"`
-	// ClusterName names this broker's cluster in the log. Default "default_dev".
+	// ClusterName chooses the cluster in a file of the original KiteQ and names this broker's in the log.
+	// Default "default_dev".
 	ClusterName string `toml:"cluster_name"`
+	// AcceptPerSecond is how many publishes a second all clients together may send, half of them at once;
+	// the rest is refused as overflow. Default 0: no limit; at most 2147483647.
+	AcceptPerSecond int `toml:"accept_per_second"`
+	// DeliveryFirst asks for delivery before the message is stored. Default false.
+	DeliveryFirst bool `toml:"delivery_first"`
+	// LogPath is the directory of the log file, kiteq.log unless LogXML names another. Default "": standard error.
+	LogPath string `toml:"log_path"`
+	// LogXML is a log4go file of the original KiteQ, of which the level and the file name count. Default "".
+	LogXML string `toml:"log_xml"`
 	// InFlight is how many unanswered deliveries a connection may have. Default 32, 1 to 90: old Go
 	// clients stop reading at 100.
 	InFlight int `toml:"in_flight"`
@@ -50,15 +61,23 @@ type Config struct {
 	Lane        sequence.Options  `toml:"lane"`
 	Delivery    deliver.Options   `toml:"delivery"`
 	Transaction txn.Options       `toml:"transaction"`
+
+	// Notes say what the file sets that means nothing, or something else, here. They are for the log.
+	Notes []string `toml:"-"`
 }
 
-// maxInFlight stays below what stops an old Go client from reading (interop contract §0.6).
-const maxInFlight = 90
+const (
+	// maxInFlight stays below what stops an old Go client from reading (interop contract §0.6).
+	maxInFlight = 90
+	// maxAccept is what the operators' tools can hold.
+	maxAccept = math.MaxInt32
+)
 
 // Default returns the configuration without flags and file.
 func Default() Config {
 	return Config{
-		Bind: ":13800", Topics: []string{"message"}, ZKHost: "embedded", Store: "mmap://data/journal",
+		Bind: ":13800", AdminHost: "127.0.0.1", Topics: []string{"message"},
+		ZKHost: "embedded", Store: "mmap://data/journal",
 		ClusterName: "default_dev", InFlight: session.DefaultInFlight, DrainTimeout: 10 * time.Second,
 		Network:     transport.Options{}.WithDefaults(),
 		Lane:        sequence.Options{}.WithDefaults(),
@@ -67,83 +86,40 @@ func Default() Config {
 	}
 }
 
-// Load reads the arguments (without the program's name) and the file that they name. Flags win over the
-// file. Every problem is in the error, a line each. flag.ErrHelp says that help was asked for and
-// written to usage.
+// Load reads the arguments (without the program's name) and the file that they name, which may be one of
+// the original KiteQ. Flags win over the file. Every problem is in the error, a line each. flag.ErrHelp
+// says that help was asked for and written to usage.
 func Load(args []string, usage io.Writer) (Config, error) {
-	c := Default()
-	set := flag.NewFlagSet("kiteq", flag.ContinueOnError)
-	set.SetOutput(usage)
-	set.Usage = func() { help(set, usage) }
-	bind := set.String("bind", c.Bind, "`address` to listen on, host:port")
-	advertise := set.String("advertise", "", "numeric ip:port that clients dial (default: from -bind)")
-	pport := set.Int("pport", 0, "loopback `port` of health checks and profiles; 0: that of -bind + 1, -1: none")
-	topics := set.String("topics", strings.Join(c.Topics, ","), "`topics` to serve, separated by commas")
-	zkhost := set.String("zkhost", c.ZKHost, "`registry`: embedded, embedded://ip:port?data=dir, zk://host:port,... or host:port,...")
-	db := set.String("db", c.Store, "`store`: mmap://dir?sync=always|os|200ms, file://dir or memory://")
-	cluster := set.String("clusterName", c.ClusterName, "`name` of the cluster, for the log")
-	path := set.String("configPath", "", "TOML `file`")
+	first, path := Default(), ""
+	set := flags(&first, &path, usage)
 	if err := set.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
-			return c, err
+			return first, err
 		}
-		return c, fmt.Errorf("%w: kiteq -help lists the flags", err)
+		return first, fmt.Errorf("%w: kiteq -help lists the flags", err)
 	}
 	if set.NArg() > 0 {
-		return c, fmt.Errorf("argument %q is not understood: kiteq takes flags only, see kiteq -help", set.Arg(0))
+		return first, fmt.Errorf("argument %q is not understood: kiteq takes flags only, see kiteq -help", set.Arg(0))
 	}
-	if *path != "" {
-		if err := c.readFile(*path); err != nil {
+	c := Default()
+	var problems []error
+	if path != "" {
+		cluster := "" // the flag chooses the cluster before the file is understood
+		set.Visit(func(f *flag.Flag) {
+			if f.Name == clusterFlag {
+				cluster = first.ClusterName
+			}
+		})
+		var err error
+		if problems, err = c.readFile(path, cluster); err != nil {
 			return c, err
 		}
 	}
-	set.Visit(func(f *flag.Flag) {
-		switch f.Name {
-		case "bind":
-			c.Bind = *bind
-		case "advertise":
-			c.Advertise = *advertise
-		case "pport":
-			c.AdminPort = *pport
-		case "topics":
-			c.Topics = split(*topics)
-		case "zkhost":
-			c.ZKHost = *zkhost
-		case "db":
-			c.Store = *db
-		case "clusterName":
-			c.ClusterName = *cluster
-		}
-	})
+	if err := flags(&c, &path, io.Discard).Parse(args); err != nil { // again, over the file
+		return c, err
+	}
 	c.Network.Addr = c.Bind
-	return c, c.Validate()
-}
-
-// readFile decodes the file over the defaults. A key that means nothing is refused by its name.
-func (c *Config) readFile(path string) error {
-	meta, err := toml.DecodeFile(path, c)
-	if err != nil {
-		var syntax toml.ParseError
-		if errors.As(err, &syntax) {
-			return fmt.Errorf("configuration %s: line %d: %s", path, syntax.Position.Line, syntax.Message)
-		}
-		return fmt.Errorf("configuration %s: %w", path, err)
-	}
-	var unknown []error
-	for _, key := range meta.Undecoded() {
-		unknown = append(unknown, fmt.Errorf("configuration %s: key %q is not known: remove it or see conf/kiteq.toml for the name", path, key.String()))
-	}
-	return errors.Join(unknown...)
-}
-
-func split(list string) []string {
-	var parts []string
-	for part := range strings.SplitSeq(list, ",") {
-		if part = strings.TrimSpace(part); part != "" {
-			parts = append(parts, part)
-		}
-	}
-	return parts
+	return c, errors.Join(append(problems, c.Validate())...)
 }
 
 // Validate returns every problem, a line each, or nil.
@@ -152,17 +128,7 @@ func (c *Config) Validate() error {
 	bad := func(format string, args ...any) {
 		problems = append(problems, kite.Errorf(kite.Invalid, format, args...))
 	}
-	if err := checkAddr(c.Bind); err != nil {
-		bad("-bind %q: %w", c.Bind, err)
-	}
-	if c.Advertise != "" {
-		if host, _, err := net.SplitHostPort(c.Advertise); err != nil || net.ParseIP(host).To4() == nil {
-			bad("-advertise %q: write a numeric IPv4 address and a port, as in 10.0.0.1:13800", c.Advertise)
-		}
-	}
-	if c.AdminPort < -1 || c.AdminPort > 65535 {
-		bad("-pport %d: use a port, 0 for that of -bind + 1, or -1 for none", c.AdminPort)
-	}
+	c.validateAddrs(bad)
 	if len(c.Topics) == 0 {
 		bad("-topics: name at least one topic")
 	}
@@ -180,6 +146,9 @@ func (c *Config) Validate() error {
 	if _, err := ParseRegistry(c.ZKHost); err != nil {
 		bad("-zkhost %w", err)
 	}
+	if c.AcceptPerSecond < 0 || c.AcceptPerSecond > maxAccept {
+		bad("accept_per_second %d: use 1 to %d, or 0 for no limit", c.AcceptPerSecond, maxAccept)
+	}
 	if c.InFlight < 1 || c.InFlight > maxInFlight {
 		bad("in_flight %d: use 1 to %d", c.InFlight, maxInFlight)
 	}
@@ -188,6 +157,23 @@ func (c *Config) Validate() error {
 	}
 	problems = append(problems, c.Network.Validate(), c.Lane.Validate(), c.Delivery.Validate(), c.Transaction.Validate())
 	return errors.Join(problems...)
+}
+
+func (c *Config) validateAddrs(bad func(format string, args ...any)) {
+	if err := checkAddr(c.Bind); err != nil {
+		bad("-bind %q: %w", c.Bind, err)
+	}
+	if c.Advertise != "" {
+		if host, _, err := net.SplitHostPort(c.Advertise); err != nil || net.ParseIP(host).To4() == nil {
+			bad("-advertise %q: write a numeric IPv4 address and a port, as in 10.0.0.1:13800", c.Advertise)
+		}
+	}
+	if c.AdminPort < -1 || c.AdminPort > 65535 {
+		bad("-pport %d: use a port, 0 for that of -bind + 1, or -1 for none", c.AdminPort)
+	}
+	if net.ParseIP(c.AdminHost).To4() == nil {
+		bad("-adminHost %q: write a numeric IPv4 address, 127.0.0.1 for this machine only or 0.0.0.0 for all", c.AdminHost)
+	}
 }
 
 func checkAddr(addr string) error {
@@ -202,16 +188,4 @@ func checkAddr(addr string) error {
 		return fmt.Errorf("host %q: write a numeric IPv4 address, localhost or nothing", host)
 	}
 	return nil
-}
-
-func help(set *flag.FlagSet, w io.Writer) {
-	fmt.Fprint(w, `kiteq runs a message broker whose messages agree with the publisher's database.
-
-  kiteq                                      everything inside: registry on 127.0.0.1:2181, journal in ./data
-  kiteq -zkhost=zk://h1:2181,h2:2181 -topics=trade,fee -bind=10.0.0.1:13800
-  kiteq -configPath=conf/kiteq.toml
-
-Flags:
-`)
-	set.PrintDefaults()
 }

@@ -59,6 +59,7 @@ func TestProblems(t *testing.T) {
 	text := `
 topics = ["ok", "no/good"]
 in_flight = 100
+accept_per_second = -1
 drain_timeout = "-1s"
 nonsense = 1
 [network]
@@ -81,6 +82,9 @@ speed = "high"
 	}{
 		{"unknown keys", []string{"-configPath=" + file}, []string{`"nonsense"`, `"transaction.speed"`}},
 		{"values", nil, nil},
+		{"limits", []string{"-adminHost=localhost"}, []string{`-adminHost "localhost"`}},
+		{"no value", []string{"-pport=x"}, []string{`"x"`, "kiteq -help"}},
+		{"no flag", []string{"pub"}, []string{`"pub"`, "takes flags only"}},
 		{"flags", []string{"-bind=x", "-topics=a,a,b c", "-db=mmap://", "-zkhost=zk://", "-pport=-2", "-advertise=host:1"},
 			[]string{`-bind "x"`, `"a" is named twice`, `"b c"`, `-db store "mmap://"`, "-zkhost", "-pport -2", `-advertise "host:1"`}},
 	} {
@@ -91,7 +95,7 @@ speed = "high"
 				t.Fatal(err)
 			}
 			test.args = []string{"-configPath=" + path}
-			test.want = []string{`"no/good"`, "in_flight 100", "drain_timeout -1s", "1KiB", "1ms", "window -1", "max checks 5000"}
+			test.want = []string{`"no/good"`, "in_flight 100", "accept_per_second -1", "drain_timeout -1s", "1KiB", "1ms", "window -1", "max checks 5000"}
 		}
 		_, err := Load(test.args, &bytes.Buffer{})
 		for _, want := range test.want {
@@ -120,9 +124,39 @@ func TestHelp(t *testing.T) {
 	if _, err := Load([]string{"-help"}, &out); !errors.Is(err, flag.ErrHelp) {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"-bind", "-zkhost", "-topics", "-db", "-configPath", "-clusterName", "-pport", "conf/kiteq.toml"} {
+	for _, want := range []string{
+		"-bind", "-zkhost", "-topics", "-db", "-configPath", "-clusterName", "-pport", "-adminHost",
+		"-logPath", "-logxml", "-deliveryFirst", "conf/kiteq.toml", "(default message)", "(default \":13800\")",
+	} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("help does not name %s", want)
+		}
+	}
+}
+
+func TestParseStore(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct{ raw, kind, bad string }{
+		{raw: "mmap://data/x", kind: "mmap"},
+		{raw: "file:///data/x?cap=1000", kind: "mmap"},
+		{raw: "memory://initcap=10&maxcap=20", kind: "memory"},
+		{raw: "mock://", kind: "mock"},
+		{raw: "mock://x", bad: "use mock:// alone"},
+		{raw: "rocksdb:///data/rocks", bad: "use mmap://"},
+		{raw: "mysql://h:3306?db=kite", bad: "comes with a later version"},
+		{raw: "etcd://h", bad: "use mmap://dir"},
+		{raw: "", bad: "use mmap://dir"},
+	} {
+		u, err := ParseStore(test.raw)
+		if test.bad != "" {
+			if err == nil || !strings.Contains(err.Error(), test.bad) {
+				t.Errorf("%q: %v, want %q", test.raw, err, test.bad)
+			}
+			continue
+		}
+		kind := map[bool]string{u.MMap != nil: "mmap", u.Memory != nil: "memory", u.Mock: "mock"}[true]
+		if err != nil || kind != test.kind {
+			t.Errorf("%q: %s, %v; want %s", test.raw, kind, err, test.kind)
 		}
 	}
 }

@@ -10,12 +10,14 @@ import (
 	"github.com/kiteq/kiteq/registry/zk"
 	"github.com/kiteq/kiteq/store/memory"
 	"github.com/kiteq/kiteq/store/mmap"
+	"github.com/kiteq/kiteq/store/mock"
 )
 
 // StoreURL is a parsed -db: one of its fields is set.
 type StoreURL struct {
 	MMap   *mmap.Options
 	Memory *memory.Options
+	Mock   bool
 	// Notes are parameters that mean nothing any more, for the log.
 	Notes []string
 }
@@ -30,8 +32,14 @@ func ParseStore(raw string) (StoreURL, error) {
 	case "memory":
 		o, notes, err := memory.ParseURL(raw)
 		return StoreURL{Memory: &o, Notes: notes}, err
+	case "mock":
+		return StoreURL{Mock: true}, mock.ParseURL(raw)
+	case "rocksdb":
+		return StoreURL{}, fmt.Errorf("%q: there is no rocksdb here: use mmap://dir in another directory, the old data is not read", raw)
+	case "mysql":
+		return StoreURL{}, fmt.Errorf("%q: the MySQL store comes with a later version: use mmap://dir until then", raw)
 	}
-	return StoreURL{}, fmt.Errorf("%q: use mmap://dir, file://dir or memory://", raw)
+	return StoreURL{}, fmt.Errorf("%q: use mmap://dir, file://dir, memory:// or mock://", raw)
 }
 
 // RegistryURL is a parsed -zkhost: one of its fields is set.

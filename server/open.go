@@ -13,6 +13,7 @@ import (
 	"github.com/kiteq/kiteq/store"
 	"github.com/kiteq/kiteq/store/memory"
 	"github.com/kiteq/kiteq/store/mmap"
+	"github.com/kiteq/kiteq/store/mock"
 )
 
 type registryBindings = registry.Bindings
@@ -26,8 +27,12 @@ func openStore(raw string, log *slog.Logger) (store.Journal, error) {
 	for _, note := range url.Notes {
 		log.Warn(note)
 	}
-	if url.Memory != nil {
+	switch {
+	case url.Memory != nil:
 		return memory.New(*url.Memory)
+	case url.Mock:
+		log.Warn("the mock store keeps no message: what is published is never delivered")
+		return mock.New(), nil
 	}
 	journal, err := mmap.Open(*url.MMap, log)
 	if err != nil {

@@ -3,7 +3,9 @@ package memory
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -48,12 +50,16 @@ func (o Options) Validate() error {
 	return errors.Join(bad...)
 }
 
-// ParseURL reads memory://.?initcap=&maxcap= as the original KiteQ wrote it, or memory:// alone.
-// maxcap is MaxMessages. initcap means nothing here and comes back as a note to be logged. Unknown
-// parameters are errors.
+// ParseURL reads memory://.?initcap=&maxcap= as the original KiteQ wrote it, or memory:// alone. Its
+// shipped files leave out the dot, or the dot and the question mark: that is understood, too. maxcap is
+// MaxMessages. initcap means nothing here and comes back as a note to be logged. Unknown parameters are
+// errors, and so are bad values, all at once.
 func ParseURL(raw string) (o Options, notes []string, err error) {
 	rest, ok := strings.CutPrefix(raw, "memory://")
-	path, query, _ := strings.Cut(rest, "?")
+	path, query, asked := strings.Cut(rest, "?")
+	if !asked && strings.Contains(path, "=") {
+		path, query = "", path
+	}
 	if !ok || path != "" && path != "." {
 		return o, nil, kite.Errorf(kite.Invalid, "store %q: use memory://.?maxcap=500000", raw)
 	}
@@ -61,7 +67,8 @@ func ParseURL(raw string) (o Options, notes []string, err error) {
 	if err != nil {
 		return o, nil, kite.Errorf(kite.Invalid, "store %q: %w", raw, err)
 	}
-	for key := range values {
+	var bad []error
+	for _, key := range slices.Sorted(maps.Keys(values)) {
 		value := values.Get(key)
 		switch key {
 		case "initcap":
@@ -70,14 +77,15 @@ func ParseURL(raw string) (o Options, notes []string, err error) {
 			if value == "" {
 				continue
 			}
-			n, err := strconv.Atoi(value)
-			if err != nil || n < 1 {
-				return Options{}, nil, kite.Errorf(kite.Invalid, "store %q: maxcap %q is not a number of messages from 1 on", raw, value)
+			if o.MaxMessages, err = strconv.Atoi(value); err != nil || o.MaxMessages < 1 {
+				bad = append(bad, fmt.Errorf("maxcap %q is not a number of messages from 1 on", value))
 			}
-			o.MaxMessages = n
 		default:
-			return Options{}, nil, kite.Errorf(kite.Invalid, "store %q: parameter %q is unknown; use maxcap", raw, key)
+			bad = append(bad, fmt.Errorf("parameter %q is unknown; use maxcap", key))
 		}
+	}
+	if err := errors.Join(bad...); err != nil {
+		return Options{}, nil, kite.Errorf(kite.Invalid, "store %q: %w", raw, err)
 	}
 	return o, notes, nil
 }

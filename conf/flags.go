@@ -1,0 +1,59 @@
+package conf
+
+import (
+	"flag"
+	"fmt"
+	"io"
+	"strings"
+)
+
+// clusterFlag is the flag that decides how the file is read.
+const clusterFlag = "clusterName"
+
+// flags returns the flags over c: parsing changes the fields whose flags are given and no others.
+func flags(c *Config, path *string, usage io.Writer) *flag.FlagSet {
+	set := flag.NewFlagSet("kiteq", flag.ContinueOnError)
+	set.SetOutput(usage)
+	set.Usage = func() { help(set, usage) }
+	set.StringVar(&c.Bind, "bind", c.Bind, "`address` to listen on, host:port")
+	set.StringVar(&c.Advertise, "advertise", c.Advertise, "numeric `ip:port` that clients dial (default: from -bind)")
+	set.IntVar(&c.AdminPort, "pport", c.AdminPort, "`port` of health checks, counters and profiles; 0: that of -bind + 1, -1: none")
+	set.StringVar(&c.AdminHost, "adminHost", c.AdminHost, "numeric `address` on which -pport listens; 0.0.0.0: all")
+	set.Var((*list)(&c.Topics), "topics", "`topics` to serve, separated by commas")
+	set.StringVar(&c.ZKHost, "zkhost", c.ZKHost, "`registry`: embedded, embedded://ip:port?data=dir, zk://host:port,... or host:port,...")
+	set.StringVar(&c.Store, "db", c.Store, "`store`: mmap://dir?sync=always|os|200ms, file://dir, memory:// or mock://")
+	set.StringVar(&c.ClusterName, clusterFlag, c.ClusterName, "`name` of the cluster: chooses it in a file of the original KiteQ")
+	set.BoolVar(&c.DeliveryFirst, "deliveryFirst", c.DeliveryFirst, "deliver before the message is stored")
+	set.StringVar(&c.LogPath, "logPath", c.LogPath, "`directory` of kiteq.log and of heap dumps (default: standard error and .)")
+	set.StringVar(&c.LogXML, "logxml", c.LogXML, "log4go `file` of the original KiteQ: its level and file name count")
+	set.StringVar(path, "configPath", *path, "TOML `file`, ours or one of the original KiteQ")
+	return set
+}
+
+// list is a flag of names separated by commas.
+type list []string
+
+func (l *list) String() string { return strings.Join(*l, ",") }
+
+// Set replaces the names.
+func (l *list) Set(text string) error {
+	*l = nil
+	for part := range strings.SplitSeq(text, ",") {
+		if part = strings.TrimSpace(part); part != "" {
+			*l = append(*l, part)
+		}
+	}
+	return nil
+}
+
+func help(set *flag.FlagSet, w io.Writer) {
+	fmt.Fprint(w, `kiteq runs a message broker whose messages agree with the publisher's database.
+
+  kiteq                                      everything inside: registry on 127.0.0.1:2181, journal in ./data
+  kiteq -zkhost=zk://h1:2181,h2:2181 -topics=trade,fee -bind=10.0.0.1:13800
+  kiteq -configPath=conf/kiteq.toml
+
+Flags:
+`)
+	set.PrintDefaults()
+}
