@@ -2,6 +2,7 @@ package handler
 
 import (
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/kiteq/kiteq/handler/session"
@@ -27,17 +28,20 @@ func NewCourier(directory *session.Directory) *Courier {
 const flushBytes = 256 << 10
 
 // Send frames the message for a member of the group that has credit. It returns nil when nobody can
-// take it now, and an error of code kite.TooLarge when those who could take none of this size.
+// take it now, and an error of code kite.TooLarge when none of the members takes this size.
 func (c *Courier) Send(group string, opaque uint32, r *kite.Record) (kite.Member, error) {
-	s := c.directory.Claim(group, c.now())
+	s := c.directory.Claim(group, c.now(), nil)
+	if s != nil && len(r.Body) > protocol.Framing(s.Framing).MaxPayload() {
+		s.Release()
+		var err error
+		if s, err = c.claimLarge(group, len(r.Body)); err != nil {
+			return nil, err
+		}
+	}
 	if s == nil {
 		return nil, nil
 	}
 	framing := protocol.Framing(s.Framing)
-	if len(r.Body) > framing.MaxPayload() {
-		s.Release()
-		return nil, kite.Errorf(kite.TooLarge, "payload of %d bytes, clients of framing %s take %d", len(r.Body), framing, framing.MaxPayload())
-	}
 	if s != c.last {
 		c.last, c.buffer = s, c.out[s]
 		if c.buffer == nil {
@@ -52,6 +56,17 @@ func (c *Courier) Send(group string, opaque uint32, r *kite.Record) (kite.Member
 		c.last, c.buffer = nil, nil
 	}
 	return s, nil
+}
+
+// claimLarge is Claim among the members whose framing takes size bytes. Old and new clients may share a group.
+func (c *Courier) claimLarge(group string, size int) (*session.Session, error) {
+	fits := func(s *session.Session) bool { return size <= protocol.Framing(s.Framing).MaxPayload() }
+	members := c.directory.Members(group)
+	if len(members) == 0 || slices.ContainsFunc(members, fits) {
+		return c.directory.Claim(group, c.now(), fits), nil
+	}
+	framing := protocol.Framing(members[0].Framing)
+	return nil, kite.Errorf(kite.TooLarge, "payload of %d bytes, clients of framing %s take %d", size, framing, framing.MaxPayload())
 }
 
 // Online tells whether the group has a live member.

@@ -36,6 +36,10 @@ func (r *read) publish(f *protocol.Frame) {
 		r.answer(f, head, false, protocol.FeedbackExpired)
 	case len(f.Payload)+normalGrowth > kite.MaxPayload:
 		r.answer(f, head, false, fmt.Sprintf("Message Too Large: %d bytes, at most %d", len(f.Payload), kite.MaxPayload-normalGrowth))
+	case len(head.MessageType) > kite.MaxName:
+		r.answer(f, head, false, fmt.Sprintf("Message Type Too Long: %d bytes, at most %d", len(head.MessageType), kite.MaxName))
+	case len(head.GroupID) > kite.MaxName:
+		r.answer(f, head, false, fmt.Sprintf("Group Id Too Long: %d bytes, at most %d", len(head.GroupID), kite.MaxName))
 	case head.Fly && !head.Commit:
 		r.answer(f, head, false, protocol.FeedbackFlyUncommitted)
 	case head.Fly:

@@ -101,8 +101,9 @@ func (d *Directory) Members(group string) []*Session { return d.find(group).load
 func (d *Directory) Online(group string) bool { return len(d.Members(group)) > 0 }
 
 // Claim chooses a random member of the group that has credit, takes bytes and is warm, and takes one
-// credit of it. It returns nil when there is none. One goroutine at a time may claim for a group.
-func (d *Directory) Claim(group string, now time.Time) *Session {
+// credit of it. It returns nil when there is none. With fits, only those count for which it is true. One
+// goroutine at a time may claim for a group.
+func (d *Directory) Claim(group string, now time.Time, fits func(*Session) bool) *Session {
 	list := d.Members(group)
 	if len(list) == 0 {
 		return nil
@@ -110,7 +111,7 @@ func (d *Directory) Claim(group string, now time.Time) *Session {
 	start := rand.IntN(len(list))
 	for i := range list {
 		s := list[(start+i)%len(list)]
-		if !s.cold(now) && s.claim(d.inFlight) {
+		if (fits == nil || fits(s)) && !s.cold(now) && s.claim(d.inFlight) {
 			return s
 		}
 	}
