@@ -6,6 +6,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -36,9 +37,19 @@ func run(args []string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
-	broker, err := server.New(config, slog.New(slog.NewTextHandler(os.Stderr, nil)))
+	dumps := make(chan os.Signal, 1)
+	signal.Notify(dumps, syscall.SIGUSR1)
+	defer signal.Stop(dumps)
+	log, err := conf.OpenLog(config, os.Stderr)
 	if err != nil {
 		return err
 	}
-	return broker.Run(ctx)
+	broker, err := server.New(config, server.Control{
+		Reload:   func() (conf.Config, error) { return conf.Load(args, io.Discard) },
+		DumpHeap: dumps,
+	}, slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: log.Level})))
+	if err != nil {
+		return errors.Join(err, log.Close())
+	}
+	return errors.Join(broker.Run(ctx), log.Close())
 }

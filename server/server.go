@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -25,10 +26,19 @@ import (
 	"github.com/kiteq/kiteq/store"
 )
 
+// Control is how the process around a broker steers it. What is nil is not there.
+type Control struct {
+	// Reload reads the configuration again.
+	Reload func() (conf.Config, error)
+	// DumpHeap asks for a heap profile, each time that something comes.
+	DumpHeap <-chan os.Signal
+}
+
 // Server is one broker: every part, made but not started.
 type Server struct {
-	config conf.Config
-	log    *slog.Logger
+	config  conf.Config
+	control Control
+	log     *slog.Logger
 
 	journal    store.Journal
 	embedded   *embedded.Server // nil with a ZooKeeper elsewhere
@@ -48,13 +58,16 @@ type Server struct {
 
 // New opens the store, replays it and makes the parts, upstream last. An error names the value and what
 // to do; nothing stays open after it.
-func New(c conf.Config, log *slog.Logger) (_ *Server, err error) {
-	s := &Server{config: c, log: log, exchange: &exchange.Exchange{}, started: make(chan struct{})}
+func New(c conf.Config, control Control, log *slog.Logger) (_ *Server, err error) {
+	s := &Server{config: c, control: control, log: log, exchange: &exchange.Exchange{}, started: make(chan struct{})}
 	defer func() {
 		if err != nil {
 			s.release()
 		}
 	}()
+	for _, note := range c.Notes {
+		log.Info("configuration", "note", note)
+	}
 	if s.advertised, err = advertised(c); err != nil {
 		return nil, err
 	}
@@ -69,7 +82,7 @@ func New(c conf.Config, log *slog.Logger) (_ *Server, err error) {
 	}
 	s.assemble()
 	if port := adminPort(c); port >= 0 {
-		if s.admin, err = admin.Listen(net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), s.Ready, log); err != nil {
+		if s.admin, err = admin.Listen(net.JoinHostPort(c.AdminHost, strconv.Itoa(port)), s.Ready, log); err != nil {
 			return nil, err
 		}
 	}
@@ -158,6 +171,7 @@ func (s *Server) Run(ctx context.Context) error {
 	if s.embedded != nil {
 		crew.start("embedded registry", s.embedded.Run)
 	}
+	crew.start("heap dumps", s.dumpHeaps)
 	crew.start("registry", s.registry.Run)
 	crew.start("lane", func(ctx context.Context) error { return s.lane.Run(ctx, s.handler, s.dispatcher, s.checker) })
 	crew.start("delivery", s.dispatcher.Run)
@@ -229,7 +243,7 @@ func (s *Server) stop(ctx context.Context, crew *crew) error {
 	cancel()
 	s.drain(ctx)
 	s.handler.Refuse()
-	for _, name := range []string{"bindings", "checks", "delivery", "lane", "network", "registry", "embedded registry", "journal", "admin"} {
+	for _, name := range []string{"bindings", "checks", "delivery", "lane", "network", "registry", "embedded registry", "journal", "heap dumps", "admin"} {
 		crew.stop(name)
 	}
 	return errors.Join(crew.err(), s.journal.Close())
