@@ -52,6 +52,9 @@ func (c *conn) Write(b *session.Buffer) {
 	err := c.conn.AsyncWrite(b.B, func(g gnet.Conn, err error) error {
 		c.queued.Add(-n)
 		b.Recycle()
+		if err == nil {
+			c.transport.counters.wrote(n)
+		}
 		return c.measured(g, err)
 	})
 	if err != nil {

@@ -45,6 +45,8 @@ type Transport struct {
 	mu    sync.Mutex
 	conns map[*conn]struct{}
 	count atomic.Int64
+
+	counters counters
 }
 
 // reading is what one read needs besides the connection.
@@ -204,6 +206,7 @@ func (t *Transport) read(n *conn, c gnet.Conn, buf []byte) gnet.Action {
 		clear(r.frames)
 	}
 	if used > 0 { // Discard(0) would throw the whole buffer away
+		t.counters.read(used)
 		if _, err := c.Discard(used); err != nil {
 			return n.fail(err)
 		}
@@ -212,6 +215,7 @@ func (t *Transport) read(n *conn, c gnet.Conn, buf []byte) gnet.Action {
 		if _, err := c.Write(r.reply); err != nil {
 			return gnet.Close
 		}
+		t.counters.wrote(int64(len(r.reply)))
 		n.settle(c.OutboundBuffered())
 	}
 	switch {
