@@ -28,14 +28,15 @@ type Client struct {
 	closed   sync.Once
 }
 
-// Dial connects to the brokers and returns when every one of Options.Topics has a live one. An
-// error names the topic that has none until ctx ends, and why. ctx's end does not end the Client:
+// Dial connects to the brokers and returns when every one of Options.Topics has a live one, or at
+// once when Options.Lazy. An error names the topic that has none until ctx ends, and why. ctx's end does not end the Client:
 // Close does.
 func Dial(ctx context.Context, o Options) (*Client, error) {
 	o = o.WithDefaults()
 	if err := o.Validate(); err != nil {
 		return nil, err
 	}
+	o.Group = o.member()
 	c := &Client{options: o, registry: o.Registry, parts: newCrew(ctx), users: newCrew(ctx)}
 	if o.ZKHost != "" {
 		if err := c.openRegistry(); err != nil {
@@ -60,11 +61,22 @@ type requests struct {
 
 func (c *Client) start(ctx context.Context) error {
 	c.brokers.follow(c.options.Topics)
+	if c.options.Lazy {
+		c.parts.run(c.show)
+		return nil
+	}
 	if err := c.Ready(ctx, c.options.Topics...); err != nil {
 		return err
 	}
+	c.show(ctx)
+	return nil
+}
+
+// show publishes that the group publishes. Nobody but operators reads it, so a failure is no reason not
+// to go on.
+func (c *Client) show(ctx context.Context) {
 	if c.registry == nil {
-		return nil
+		return
 	}
 	host, err := os.Hostname()
 	if err != nil {
@@ -72,11 +84,9 @@ func (c *Client) start(ctx context.Context) error {
 	}
 	for _, topic := range c.options.Topics {
 		if err := c.registry.AddProducer(ctx, topic, c.options.Group, host); err != nil {
-			// Nobody but operators reads it, so it is no reason not to publish.
 			c.options.Log.Warn("producer not shown in the registry", "component", "client", "topic", topic, "err", err)
 		}
 	}
-	return nil
 }
 
 // Ready waits until each of the topics, published or subscribed to, has a live broker. The error

@@ -31,8 +31,8 @@ type Delivery struct {
 	// DeliverLimit is how many attempts the group gets.
 	DeliverLimit int
 	Fly          bool
-	// Snappy tells that the publisher compressed the body: one snappy block, in base64 when Text.
-	// The body is handed over as it came.
+	// Snappy tells that the publisher compressed the body. Body is decompressed, unless
+	// Options.RawSnappy: then it is one snappy block, in base64 when Text.
 	Snappy bool
 	Broker string // address of the broker that delivered it
 }
@@ -101,8 +101,18 @@ func (c *consumer) handle(ctx context.Context, d *incoming) {
 		d.answer(false, "this member of the group is closing")
 		return
 	}
-	c.count.delivered.Add(1)
 	delivery := d.delivery()
+	if delivery.Snappy && !c.options.RawSnappy {
+		plain, err := decompress(delivery.Body, delivery.Text)
+		if err != nil {
+			c.count.corrupt.Add(1)
+			c.log.Warn("delivery does not decompress", "topic", delivery.Topic, "msg_id", delivery.ID, "err", err)
+			d.answer(false, err.Error())
+			return
+		}
+		delivery.Body = plain
+	}
+	c.count.delivered.Add(1)
 	if err := c.call(ctx, d.to.handle, delivery); err != nil {
 		c.count.nacked.Add(1)
 		c.log.Debug("handler refused a delivery", "topic", delivery.Topic, "msg_id", delivery.ID, "err", err)

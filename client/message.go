@@ -36,6 +36,9 @@ type Message struct {
 	// Body is the content; Text says that it is a UTF-8 string for consumers that tell them apart.
 	Body []byte
 	Text bool
+	// Compress sends the body as one snappy block, in base64 when Text, and says so in the header. Go
+	// consumers decompress it; consumers in other languages get it as it is. Worth it from 1 KiB on.
+	Compress bool
 	// Properties travel in the header.
 	Properties map[string]string
 	// Expires is when the message is not worth delivering any more, rounded up to a second. Zero
@@ -43,6 +46,8 @@ type Message struct {
 	Expires time.Time
 	// DeliverLimit is how many attempts each group gets, 1 to MaxDeliverLimit. 0 means MaxDeliverLimit.
 	DeliverLimit int
+	// Created is when the message came to be, for its consumers, in seconds. Zero means now.
+	Created time.Time
 	// Fly messages are never stored: fast, and lost when nobody takes them or the broker stops.
 	Fly bool
 }
@@ -54,8 +59,8 @@ func NewID() string {
 	return id.String()
 }
 
-// outgoing is a message ready to be sent: checked, with an id, and owned by the client except for
-// the body and the properties.
+// outgoing is a message ready to be sent: checked, compressed, with an id, and owned by the client
+// except for the properties and a body that is not compressed. Every attempt sends the same bytes.
 type outgoing struct {
 	header  protocol.Header
 	body    []byte
@@ -64,12 +69,22 @@ type outgoing struct {
 
 // outgoing checks m against the limits and fills in what is left to the client.
 func (m *Message) outgoing(group string, commit bool, now time.Time) (outgoing, error) {
-	if err := m.check(group, commit, now); err != nil {
+	if err := m.check(commit, now); err != nil {
 		return outgoing{}, err
 	}
 	o := outgoing{body: m.Body, command: protocol.CmdBytesMessage}
 	if m.Text {
 		o.command = protocol.CmdStringMessage
+	}
+	compressed := m.Compress
+	if compressed {
+		var err error
+		if o.body, err = compress(m.Body, m.Text); err != nil {
+			return outgoing{}, err
+		}
+	}
+	if size := m.size(group, len(o.body)); size > MaxMessage {
+		return outgoing{}, kite.Errorf(kite.TooLarge, "message of %d bytes to topic %s: at most %d are allowed", size, m.Topic, MaxMessage)
 	}
 	o.header = protocol.Header{
 		MessageID: m.ID, Topic: m.Topic, MessageType: m.Type, GroupID: group,
@@ -78,6 +93,12 @@ func (m *Message) outgoing(group string, commit bool, now time.Time) (outgoing, 
 	}
 	if o.header.MessageID == "" {
 		o.header.MessageID = NewID()
+	}
+	if compressed {
+		o.header.Snappy = &compressed
+	}
+	if !m.Created.IsZero() {
+		o.header.CreateTime = m.Created.Unix()
 	}
 	if m.DeliverLimit == 0 {
 		o.header.DeliverLimit = MaxDeliverLimit
@@ -88,7 +109,7 @@ func (m *Message) outgoing(group string, commit bool, now time.Time) (outgoing, 
 	return o, nil
 }
 
-func (m *Message) check(group string, commit bool, now time.Time) error {
+func (m *Message) check(commit bool, now time.Time) error {
 	if err := kite.CheckTopic(m.Topic); err != nil {
 		return err
 	}
@@ -97,6 +118,8 @@ func (m *Message) check(group string, commit bool, now time.Time) error {
 		return kite.Errorf(kite.Invalid, "message id %.40q: give 32 hexadecimal digits, or leave it empty", m.ID)
 	case m.Type == "" || len(m.Type) > kite.MaxName:
 		return kite.Errorf(kite.Invalid, "message type %.32q of topic %s: 1 to %d bytes are allowed", m.Type, m.Topic, kite.MaxName)
+	case !m.Created.IsZero() && m.Created.Unix() <= 0:
+		return kite.Errorf(kite.Invalid, "message created at %s: give a time after 1970, or none", m.Created.Format(time.RFC3339))
 	case m.DeliverLimit < 0 || m.DeliverLimit > MaxDeliverLimit:
 		return kite.Errorf(kite.Invalid, "deliver limit %d: 1 to %d are allowed, 0 means %d", m.DeliverLimit, MaxDeliverLimit, MaxDeliverLimit)
 	case !m.Expires.IsZero() && !m.Expires.After(now):
@@ -104,16 +127,14 @@ func (m *Message) check(group string, commit bool, now time.Time) error {
 	case m.Fly && !commit:
 		return kite.Errorf(kite.Invalid, "a fly message is never stored and so cannot be prepared: leave Fly unset")
 	}
-	if size := m.size(group); size > MaxMessage {
-		return kite.Errorf(kite.TooLarge, "message of %d bytes to topic %s: at most %d are allowed", size, m.Topic, MaxMessage)
-	}
 	return nil
 }
 
-// size is an upper bound of the encoded size: every field with the largest tag and length it can have.
-func (m *Message) size(group string) int {
+// size is an upper bound of the encoded size with a body of that many bytes: every field with the
+// largest tag and length it can have.
+func (m *Message) size(group string, body int) int {
 	const fixed, field = 192, 8
-	size := fixed + len(m.Body) + len(m.Topic) + len(m.Type) + len(group)
+	size := fixed + body + len(m.Topic) + len(m.Type) + len(group)
 	for k, v := range m.Properties {
 		size += len(k) + len(v) + 3*field
 	}

@@ -28,11 +28,18 @@ type Options struct {
 	Group string
 	// SecretKey is shown to the broker; old brokers do not look at it.
 	SecretKey string
+	// PreEnv makes the client a member of the group Group-pre instead and publishes no bindings: a new
+	// version of a consumer runs beside the old one and gets nothing, until an operator binds that
+	// group.
+	PreEnv bool
 	// WarmingUp is how long the broker gives this member less than its share after it connected,
 	// in whole seconds. Default 0: the full share at once. At most 1h.
 	WarmingUp time.Duration
 	// Topics are those that will be published to. Subscribe needs no entry here.
 	Topics []string
+	// Lazy makes Dial return before there is a broker, and without a registry that answers: the client
+	// goes on looking, Publish waits for what it needs, and Client.Ready tells. Default: Dial waits.
+	Lazy bool
 
 	// AckTimeout is how long a broker may take to answer a publish before it is repeated under the
 	// same id; the client looks every quarter of it. Default 3s, range 10ms to 1m.
@@ -57,6 +64,12 @@ type Options struct {
 	// CheckTimeout is how long CheckListener may take before Unknown is answered. Default 5s, range
 	// 10ms to 1m.
 	CheckTimeout time.Duration
+
+	// Middleware wraps every handler of Subscribe; the first one is outermost and sees a delivery first.
+	Middleware []Middleware
+	// RawSnappy hands compressed bodies to the handlers as they came. Default: they are decompressed, up
+	// to MaxDecompressed bytes, and those that cannot be are refused with the reason.
+	RawSnappy bool
 
 	// Dialer opens the connections to brokers; it is the place for TLS. Default: TCP.
 	Dialer func(ctx context.Context, addr string) (net.Conn, error)
@@ -117,12 +130,17 @@ func (o Options) Validate() error {
 			problem("Brokers: %q is no address: give host:port", addr)
 		}
 	}
-	if err := kite.CheckGroup(o.Group); err != nil {
+	if err := kite.CheckGroup(o.member()); err != nil {
 		problem("Group: %w", err)
 	}
 	for _, topic := range o.Topics {
 		if err := kite.CheckTopic(topic); err != nil {
 			problem("Topics: %w", err)
+		}
+	}
+	for i, m := range o.Middleware {
+		if m == nil {
+			problem("Middleware %d of %d is nil: leave it out", i, len(o.Middleware))
 		}
 	}
 	o.checkRanges(problem)
@@ -159,6 +177,17 @@ func (o Options) checkRanges(problem func(string, ...any)) {
 			problem("%s %d: 1 to %d are allowed", n.name, n.value, n.max)
 		}
 	}
+}
+
+// preSuffix is what PreEnv appends to the group; the original client has the same.
+const preSuffix = "-pre"
+
+// member returns the group that the client is a member of.
+func (o Options) member() string {
+	if o.PreEnv && o.Group != "" {
+		return o.Group + preSuffix
+	}
+	return o.Group
 }
 
 // source names where brokers come from, for error texts.

@@ -25,6 +25,7 @@ func TestOptionsNameEveryProblem(t *testing.T) {
 	o := client.Options{
 		Group: "a/b", Topics: []string{"x y"}, Brokers: []string{"here"}, WarmingUp: 2 * time.Hour, AckTimeout: time.Millisecond,
 		HeartbeatEvery: time.Hour, ConnectTimeout: -1, DrainTimeout: -1, CheckTimeout: time.Hour, MaxPending: -1, Concurrency: 5000,
+		Middleware: []client.Middleware{nil},
 	}
 	err := o.WithDefaults().Validate()
 	if !errors.Is(err, client.Invalid) {
@@ -32,7 +33,7 @@ func TestOptionsNameEveryProblem(t *testing.T) {
 	}
 	for _, want := range []string{
 		`"a/b"`, `"x y"`, `"here"`, "WarmingUp 2h", "AckTimeout 1ms", "HeartbeatEvery 1h", "ConnectTimeout -1ns", "DrainTimeout -1ns",
-		"CheckTimeout 1h", "MaxPending -1", "Concurrency 5000",
+		"CheckTimeout 1h", "MaxPending -1", "Concurrency 5000", "Middleware 0",
 	} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%q is not in:\n%v", want, err)

@@ -10,6 +10,7 @@ type Stats struct {
 	Timeouts    int64 // publishes without an answer within AckTimeout
 	Delivered   int64 // deliveries given to a handler
 	Nacked      int64 // deliveries whose handler failed
+	Corrupt     int64 // deliveries nacked since their body does not decompress
 	Unmatched   int64 // deliveries nacked since no subscription takes them
 	Overflowed  int64 // deliveries nacked since too many were waiting
 	Abandoned   int64 // deliveries nacked or dropped since the client closes or their connection is gone
@@ -20,14 +21,14 @@ type Stats struct {
 }
 
 type counters struct {
-	published, acked, refused, timeouts, delivered, nacked, unmatched, overflowed,
+	published, acked, refused, timeouts, delivered, nacked, corrupt, unmatched, overflowed,
 	abandoned, checks, connects, unsolicited, malformed atomic.Int64
 }
 
 func (c *counters) stats() Stats {
 	return Stats{
 		Published: c.published.Load(), Acked: c.acked.Load(), Refused: c.refused.Load(), Timeouts: c.timeouts.Load(),
-		Delivered: c.delivered.Load(), Nacked: c.nacked.Load(), Unmatched: c.unmatched.Load(),
+		Delivered: c.delivered.Load(), Nacked: c.nacked.Load(), Corrupt: c.corrupt.Load(), Unmatched: c.unmatched.Load(),
 		Overflowed: c.overflowed.Load(), Abandoned: c.abandoned.Load(), Checks: c.checks.Load(),
 		Connects: c.connects.Load(), Unsolicited: c.unsolicited.Load(), Malformed: c.malformed.Load(),
 	}

@@ -32,7 +32,7 @@ func Fanout(topic string) Binding { return kite.Fanout("", topic) }
 // in the registry: those of all live subscriptions of this client on the topic together, in place
 // of what the group had bound there before. So every member of a group should subscribe to the
 // same. A new group gets what is published from then on. Subscribe does not wait for a broker;
-// Ready does.
+// Ready does. With Options.PreEnv nothing is published.
 //
 // A delivery goes to the first subscription, in the order of subscribing, that one of whose bindings
 // matches its topic and type. Handlers run concurrently, at most Options.Concurrency of the client.
@@ -44,9 +44,16 @@ func (c *Client) Subscribe(ctx context.Context, bindings []Binding, handle Handl
 	if err != nil {
 		return nil, fmt.Errorf("subscribe: %w", err)
 	}
+	if s.handle = wrap(handle, c.options.Middleware); s.handle == nil {
+		return nil, fmt.Errorf("subscribe: %w", kite.Errorf(kite.Invalid, "a function of Options.Middleware returned no handler: let it return next"))
+	}
 	s.consumer = c.consumer
+	where := c.registry
+	if c.options.PreEnv {
+		where = nil
+	}
 	// The handler is there before the binding: from the first delivery on somebody takes it.
-	if err := c.consumer.add(ctx, s, c.registry); err != nil {
+	if err := c.consumer.add(ctx, s, where); err != nil {
 		return nil, fmt.Errorf("subscribe to %v: %w", s.topics, err)
 	}
 	c.brokers.follow(s.topics)

@@ -35,6 +35,7 @@ func TestDeliver(t *testing.T) {
 	compressed := true
 	p := stored("trade", "pay", "body")
 	p.Text, p.Properties, p.Snappy = true, map[string]string{"k": "v"}, &compressed
+	p.Body = []byte("BAxib2R5") // the snappy block of "body", in base64
 	opaque := mustDeliver(t, b, p)
 	d := <-got
 	want := client.Delivery{
