@@ -264,3 +264,21 @@ func FuzzDecompress(f *testing.F) {
 		}
 	})
 }
+
+// Addresses may carry a password, and errors end up in logs.
+func TestAddressesHideThePassword(t *testing.T) {
+	t.Parallel()
+	for addr, want := range map[string]string{
+		"zk://me:s3cret@h:1/x":    "zk://***@h:1/x",
+		"me:s3cret@h:1":           "***@h:1",
+		"zk://me:s3c@ret@h:1,k:1": "zk://***@h:1,k:1",
+		"h:1":                     "h:1",
+		"zk://h:1/chroot":         "zk://h:1/chroot",
+		"file:///etc/a@b":         "file:///etc/a@b",
+	} {
+		o := Options{ZKHost: addr}
+		if got := o.source(); got != "registry "+want {
+			t.Errorf("%s: shown as %s, want %s", addr, got, want)
+		}
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"strings"
 	"time"
 
 	"github.com/kiteq/kiteq/internal/kite"
@@ -17,8 +18,9 @@ import (
 type Options struct {
 	// Registry is a session of the caller's with the registry. The caller runs and closes it.
 	Registry registry.Registry
-	// ZKHost is a ZooKeeper ensemble for a session of the client's own, instead of Registry:
-	// "host:port,host:port" or "zk://host:port,host:port/chroot".
+	// ZKHost is where a session of the client's own goes, instead of Registry: a ZooKeeper ensemble,
+	// "host:port,host:port" or "zk://host:port,host:port/chroot", or "file://path" of a file that lists
+	// brokers and bindings. Such a file is only read: Subscribe fails when it has not the bindings.
 	ZKHost string
 	// Brokers are "host:port" addresses to use for every topic, instead of discovery. With neither
 	// Registry nor ZKHost beside them, Subscribe publishes no bindings: the broker must know them.
@@ -123,7 +125,7 @@ func (o Options) Validate() error {
 		problem("no Registry, no ZKHost and no Brokers: give one, for example ZKHost \"127.0.0.1:2181\"")
 	}
 	if o.Registry != nil && o.ZKHost != "" {
-		problem("Registry and ZKHost %q are both set: give one of them", o.ZKHost)
+		problem("Registry and ZKHost %q are both set: give one of them", withoutSecret(o.ZKHost))
 	}
 	for _, addr := range o.Brokers {
 		if _, _, err := net.SplitHostPort(addr); err != nil {
@@ -196,10 +198,26 @@ func (o Options) source() string {
 	case len(o.Brokers) > 0:
 		return fmt.Sprintf("brokers %v", o.Brokers)
 	case o.ZKHost != "":
-		return "registry " + o.ZKHost
+		return "registry " + withoutSecret(o.ZKHost)
 	}
 	if s, ok := o.Registry.(fmt.Stringer); ok {
 		return "registry " + s.String()
 	}
 	return "the registry"
+}
+
+// withoutSecret hides the user and password that a registry address may begin with.
+func withoutSecret(addr string) string {
+	scheme, rest, ok := strings.Cut(addr, "://")
+	if !ok {
+		scheme, rest = "", addr
+	}
+	i := strings.LastIndexByte(rest, '@')
+	if i < 0 || strings.HasPrefix(addr, fileScheme) {
+		return addr
+	}
+	if ok {
+		scheme += "://"
+	}
+	return scheme + "***" + rest[i:]
 }

@@ -57,7 +57,7 @@ var table = []row{
 	// L0: the domain
 	{"internal/kite", nil},
 	// the client library, and what helps to test
-	{"client", []string{"registry", "registry/zk", "internal/protocol", "internal/kite"}},
+	{"client", []string{"registry", "registry/zk", "registry/file", "internal/protocol", "internal/kite"}},
 	{"client/clienttest", []string{"client", "registry", "internal/protocol", "internal/kite"}},
 	{"client/clienttest/original", []string{"client/clienttest", "internal/protocol/wire", "internal/kite"}},
 	{"client/compat", []string{"client", "client/compat/protocol", "client/compat/registry"}},

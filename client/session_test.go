@@ -3,7 +3,10 @@ package client_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -76,6 +79,43 @@ func TestZooKeeper(t *testing.T) {
 	}
 	if err := c.Close(t.Context()); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestFileRegistry(t *testing.T) {
+	t.Parallel()
+	broker := mustListen(t)
+	path := filepath.Join(t.TempDir(), "registry.yaml")
+	const bindings = `bindings:
+  - groupIds: ["g"]
+    topic: "trade"
+    messageType: "pay"
+    bindType: "direct"
+    persistent: true
+`
+	text := fmt.Sprintf("brokers:\n  - address: %q\n    topics: [\"trade\"]\n%s", broker.Addr(), bindings)
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c, err := client.Dial(t.Context(), client.Options{ZKHost: "file://" + path, Group: "g", Topics: []string{"trade"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Publish(t.Context(), message()); err != nil {
+		t.Error(err)
+	}
+	good := func(context.Context, *client.Delivery) error { return nil }
+	if _, err := c.Subscribe(t.Context(), []client.Binding{client.Direct("trade", "pay")}, good); err != nil {
+		t.Errorf("subscribe to what the file has: %v", err)
+	}
+	if _, err := c.Subscribe(t.Context(), []client.Binding{client.Direct("trade", "other")}, good); !errors.Is(err, client.Invalid) || !strings.Contains(err.Error(), path) {
+		t.Errorf("subscribe to what the file has not: %v", err)
+	}
+	if err := c.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if _, err := client.Dial(t.Context(), client.Options{ZKHost: "file://" + path + ".gone", Group: "g"}); err == nil || !strings.Contains(err.Error(), path+".gone") {
+		t.Errorf("a file that is not there: %v", err)
 	}
 }
 
