@@ -37,22 +37,24 @@ type Standings func(topic, group string) *kite.Standing
 // Dispatcher runs the flows. All flows of a group live on one shard, so that a group's members, their
 // credit and their unanswered deliveries have one owner.
 type Dispatcher struct {
-	shards []*shard
-	seed   maphash.Seed
-	log    *slog.Logger
+	shards  []*shard
+	seed    maphash.Seed
+	log     *slog.Logger
+	stopped chan struct{} // closed at the end of Run
 }
 
 // New returns a dispatcher that delivers nothing before Run. heads gives each topic's newest Seq.
 func New(o Options, reader Reader, lane Submitter, courier func() Courier, standings Standings, heads map[string]kite.Seq, log *slog.Logger) *Dispatcher {
-	d := &Dispatcher{seed: maphash.MakeSeed(), log: log.With("component", "deliver")}
+	d := &Dispatcher{seed: maphash.MakeSeed(), log: log.With("component", "deliver"), stopped: make(chan struct{})}
 	for range o.Shards {
 		d.shards = append(d.shards, newShard(o, reader, lane, courier(), standings, heads, d.log))
 	}
 	return d
 }
 
-// Run delivers until ctx ends, then records the progress made.
+// Run delivers until ctx ends, then records the progress made. It is called once.
 func (d *Dispatcher) Run(ctx context.Context) error {
+	defer close(d.stopped)
 	var wait sync.WaitGroup
 	for _, s := range d.shards {
 		wait.Go(func() { s.run(ctx) })

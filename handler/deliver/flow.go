@@ -38,6 +38,9 @@ type flow struct {
 	restored map[kite.Seq]kite.Retry // what was tried before the restart, until the cursor is there
 	flies    []*kite.Record
 
+	acquired int64 // deliveries that the watermark let through
+	flown    int64 // deliveries of fly messages
+
 	dirty   bool // is in the shard's list
 	whole   bool // the next progress tells everything
 	settled []kite.Range
@@ -201,6 +204,7 @@ func (s *shard) attempt(f *flow, r *kite.Record, attempts uint8) bool {
 	}
 	sl := &s.slots.all[index]
 	sl.flow, sl.member, sl.seq, sl.attempts, sl.limit = f, member, r.Seq, attempts+1, r.Limit
+	f.acquired++
 	s.slots.watch(index, s.nowMs+s.options.AckTimeout.Milliseconds())
 	return true
 }

@@ -65,6 +65,7 @@ type events struct {
 	left     []kite.Member
 	fly      []*kite.Record
 	done     []journaled
+	asks     []chan<- []FlowStats // each has room for the answer
 }
 
 // journaled is what the lane made of one of our items.
@@ -165,6 +166,9 @@ func (s *shard) turn() {
 	for _, r := range e.fly {
 		s.fly(r)
 	}
+	for _, ask := range e.asks {
+		ask <- s.stats()
+	}
 	e.reset()
 	s.fire()
 	s.pumpReady()
@@ -179,9 +183,10 @@ func (e *events) reset() {
 	clear(e.acks)
 	clear(e.left)
 	clear(e.fly)
+	clear(e.asks)
 	*e = events{
 		heads: e.heads, acks: e.acks[:0], joined: e.joined[:0], left: e.left[:0],
-		fly: e.fly[:0], done: e.done[:0],
+		fly: e.fly[:0], done: e.done[:0], asks: e.asks[:0],
 	}
 }
 

@@ -1,0 +1,62 @@
+package deliver
+
+import (
+	"context"
+
+	"github.com/kiteq/kiteq/internal/kite"
+)
+
+// FlowStats is what one flow has done since the start, and how far it is.
+type FlowStats struct {
+	Topic, Group string
+	// Bound is false once the group's binding is gone: then nothing waits for it.
+	Bound   bool
+	Durable bool
+	// Acquired counts the deliveries, every attempt, that the group's watermark let through. Fly messages
+	// are not held to it and counted by Flown.
+	Acquired, Flown int64
+	// Unsettled is how many messages of the topic the group has not settled.
+	Unsettled int64
+}
+
+// Stats asks every shard about its flows, in no order. It waits for their current turns, so that counting
+// costs the flows no more than an addition. Without Run it waits until ctx ends.
+func (d *Dispatcher) Stats(ctx context.Context) ([]FlowStats, error) {
+	answers := make(chan []FlowStats, len(d.shards)) // a shard never waits for who asked
+	for _, s := range d.shards {
+		s.post(func(e *events) { e.asks = append(e.asks, answers) })
+	}
+	var all []FlowStats
+	for range d.shards {
+		select {
+		case flows := <-answers:
+			all = append(all, flows...)
+		case <-d.stopped:
+			return nil, kite.Errorf(kite.Unavailable, "the flows have stopped")
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	return all, nil
+}
+
+// stats describes the shard's flows.
+func (s *shard) stats() []FlowStats {
+	all := make([]FlowStats, 0, len(s.flows))
+	for _, f := range s.flows {
+		all = append(all, FlowStats{
+			Topic: f.topic, Group: f.group, Bound: f.bound, Durable: f.durable,
+			Acquired: f.acquired, Flown: f.flown, Unsettled: f.unsettled(),
+		})
+	}
+	return all
+}
+
+// unsettled counts what lies between the floor and the head but for the settled ranges.
+func (f *flow) unsettled() int64 {
+	n := int64(f.head) - int64(f.done.Floor())
+	for _, r := range f.done.Ranges() {
+		n -= int64(r.To - r.From)
+	}
+	return max(n, 0)
+}
