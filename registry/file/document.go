@@ -199,13 +199,8 @@ func (w *walk) binding(n *yaml.Node, f map[string]*yaml.Node) (b kite.Binding, b
 	w.optional(f["watermark"], "watermark", "write deliveries a second, a whole number", &b.Watermark)
 	w.optional(f["persistent"], "persistent", "write true or false", &b.Durable)
 
-	kind := ""
-	if f["bindType"] != nil {
-		kind, _ = w.text(f["bindType"], "bindType")
-	}
-	if f["messageType"] != nil {
-		b.MessageType, _ = w.text(f["messageType"], "messageType")
-	}
+	kind := w.textOrNone(f["bindType"], "bindType")
+	b.MessageType = w.textOrNone(f["messageType"], "messageType")
 	switch strings.ToLower(kind) {
 	case "direct":
 		b.Type = kite.BindDirect

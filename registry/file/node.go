@@ -131,6 +131,15 @@ func (w *walk) required(parent, n *yaml.Node, what string) (string, bool) {
 	return w.text(n, what)
 }
 
+// textOrNone is text of a key that may be empty or not there.
+func (w *walk) textOrNone(n *yaml.Node, what string) string {
+	if n == nil || isEmpty(target(n)) {
+		return ""
+	}
+	text, _ := w.text(n, what)
+	return text
+}
+
 // optional decodes the scalar into value when it is there.
 func (w *walk) optional(n *yaml.Node, what, allowed string, value any) {
 	if n == nil {
