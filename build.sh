@@ -211,13 +211,13 @@ do_test() {
     start_zookeeper
   fi
   # What is missing now fails instead of being skipped.
-  KITEQ_TEST_REQUIRE=1 go_test -race -count=1 -timeout 10m ./...
+  KITEQ_TEST_REQUIRE=1 go_test -race -count=1 -timeout 5m ./...
 }
 
 do_race() {
   need_go
   need_c
-  go_test -race -count=1 -timeout 10m ./...
+  go_test -race -count=1 -timeout 5m ./...
 }
 
 do_e2e() {
@@ -226,7 +226,7 @@ do_e2e() {
   do_build
   local packages
   mapfile -t packages < <(end_to_end_packages)
-  go_test -race -count=1 -timeout 10m "$@" "${packages[@]}"
+  go_test -race -count=1 -timeout 5m "$@" "${packages[@]}"
 }
 
 do_soak() {
