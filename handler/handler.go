@@ -44,7 +44,9 @@ type Handler struct {
 	log       *slog.Logger
 	now       func() time.Time
 
-	topics   atomic.Pointer[map[string]string]
+	topics   atomic.Pointer[map[string]*topic]
+	limiter  *limiter // nil: no limit
+	accepted atomic.Int64
 	stopping atomic.Bool
 	batches  batchPool
 	sessions atomic.Uint64
@@ -54,7 +56,7 @@ type Handler struct {
 // class what a StoreAck promises.
 func New(directory *session.Directory, class kite.Class, address string, log *slog.Logger) *Handler {
 	h := &Handler{directory: directory, class: class, address: address, log: log.With("component", "handler"), now: time.Now}
-	h.topics.Store(&map[string]string{})
+	h.topics.Store(&map[string]*topic{})
 	return h
 }
 
@@ -64,11 +66,23 @@ func (h *Handler) Connect(lane Sequencer, settler Settler, watcher Watcher) {
 	h.lane, h.settler, h.watcher = lane, settler, watcher
 }
 
-// SetTopics replaces the topics that may be published to.
+// Limit bounds the publishes of all connections together: perSecond of them, half as many at once, 0 for
+// no limit. It is called before the first connection.
+func (h *Handler) Limit(perSecond int) {
+	h.limiter = nil
+	if perSecond > 0 {
+		h.limiter = newLimiter(perSecond, h.now())
+	}
+}
+
+// SetTopics replaces the topics that may be published to. It is called by one goroutine at a time.
 func (h *Handler) SetTopics(topics []string) {
-	set := make(map[string]string, len(topics))
-	for _, t := range topics {
-		set[t] = t
+	served := *h.topics.Load()
+	set := make(map[string]*topic, len(topics))
+	for _, name := range topics {
+		if set[name] = served[name]; set[name] == nil {
+			set[name] = &topic{name: name}
+		}
 	}
 	h.topics.Store(&set)
 }
@@ -102,7 +116,7 @@ var errUnauthorized = errors.New("spoke before its ConnMeta")
 // Frames handles everything that one read brought, in order. Replies that need nobody else are appended
 // to reply, which is returned and sent in any case; an error closes the connection after it.
 func (h *Handler) Frames(s *session.Session, frames []protocol.Frame, reply []byte) ([]byte, error) {
-	r := read{h: h, s: s, framing: protocol.Framing(s.Framing), reply: reply}
+	r := read{h: h, s: s, framing: protocol.Framing(s.Framing), frames: frames, reply: reply}
 	var err error
 	for i := range frames {
 		if err = r.frame(&frames[i]); err != nil {
@@ -118,9 +132,13 @@ type read struct {
 	h       *Handler
 	s       *session.Session
 	framing protocol.Framing
+	frames  []protocol.Frame
 	reply   []byte
 	batch   *kite.Batch
 	acks    []kite.Ack
+	tally   tally
+	asked   bool // the limiter, for all publishes of the read
+	permits int  // left of what it gave
 }
 
 func (r *read) frame(f *protocol.Frame) error {
@@ -155,6 +173,13 @@ func (r *read) malformed(f *protocol.Frame, err error) {
 }
 
 func (r *read) finish() {
+	if r.permits > 0 {
+		r.h.limiter.put(r.permits)
+	}
+	if r.tally.accepted > 0 {
+		r.h.accepted.Add(r.tally.accepted)
+		r.tally.flush()
+	}
 	if len(r.acks) > 0 {
 		r.h.settler.Acked(r.s.Group(), r.acks)
 	}

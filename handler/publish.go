@@ -21,7 +21,14 @@ func (r *read) publish(f *protocol.Frame) {
 	}
 	h := r.h
 	head := &m.Header
+	if !r.accept() {
+		r.answer(f, head, false, fmt.Sprintf("%s [%s]", protocol.FeedbackOverflow, h.address))
+		return
+	}
 	topic, served := (*h.topics.Load())[string(head.Topic)]
+	if served {
+		r.tally.receive(topic)
+	}
 	id, valid := kite.ParseMessageID(head.MessageID)
 	nowMs := kite.UnixMs(h.now())
 	normal, alive := normalise(head, nowMs/1000)
@@ -45,15 +52,38 @@ func (r *read) publish(f *protocol.Frame) {
 	case head.Fly:
 		r.answer(f, head, true, protocol.FeedbackFly)
 		b := new(kite.Batch) // it outlives this read: not from the pool
-		add(b, f, &m, topic, id, normal)
+		add(b, f, &m, topic.name, id, normal)
 		h.settler.Fly(&b.Items[0].Record)
 	default:
 		if r.batch == nil {
 			r.batch = h.batches.get()
 			r.batch.Owner, r.batch.ReceivedMs = r.s, nowMs
 		}
-		add(r.batch, f, &m, topic, id, normal)
+		add(r.batch, f, &m, topic.name, id, normal)
 	}
+}
+
+// accept tells whether the accept limit lets the next publish through. The limiter is asked once a read.
+func (r *read) accept() bool {
+	if l := r.h.limiter; l != nil {
+		if !r.asked {
+			r.asked = true
+			publishes := 0
+			for i := range r.frames {
+				switch r.frames[i].Command {
+				case protocol.CmdBytesMessage, protocol.CmdStringMessage:
+					publishes++
+				}
+			}
+			r.permits = l.take(publishes, r.h.now())
+		}
+		if r.permits == 0 {
+			return false
+		}
+		r.permits--
+	}
+	r.tally.accepted++
+	return true
 }
 
 // normalise decides the header values that consumers will see; alive is false for an expired message.

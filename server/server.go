@@ -97,6 +97,7 @@ func (s *Server) assemble() {
 	recovered := s.lane.Recovered()
 	s.handler = handler.New(directory, s.journal.Class(), s.advertised, s.log)
 	s.handler.SetTopics(c.Topics)
+	s.handler.Limit(c.AcceptPerSecond)
 	courier := func() deliver.Courier { return handler.NewCourier(directory) }
 	s.dispatcher = deliver.New(c.Delivery, s.journal, s.lane, courier, recovered.Standing, recovered.Heads, s.log)
 	s.checker = txn.New(c.Transaction, handler.NewInquirer(directory, s.journal, s.log), s.lane, s.log)
