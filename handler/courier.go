@@ -32,7 +32,7 @@ const flushBytes = 256 << 10
 func (c *Courier) Send(group string, opaque uint32, r *kite.Record) (kite.Member, error) {
 	s := c.directory.Claim(group, c.now(), nil)
 	if s != nil && len(r.Body) > protocol.Framing(s.Framing).MaxPayload() {
-		s.Release()
+		s.Unclaim()
 		var err error
 		if s, err = c.claimLarge(group, len(r.Body)); err != nil {
 			return nil, err

@@ -205,7 +205,7 @@ func (s *shard) attempt(f *flow, r *kite.Record, attempts uint8) bool {
 	sl := &s.slots.all[index]
 	sl.flow, sl.member, sl.seq, sl.attempts, sl.limit = f, member, r.Seq, attempts+1, r.Limit
 	f.acquired++
-	s.slots.watch(index, s.nowMs+s.options.AckTimeout.Milliseconds())
+	s.slots.watch(index, sent, s.nowMs+s.options.AckTimeout.Milliseconds())
 	return true
 }
 

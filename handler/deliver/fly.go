@@ -58,7 +58,7 @@ func (s *shard) sendFly(f *flow, r *kite.Record, attempts uint8) bool {
 	sl := &s.slots.all[index]
 	sl.flow, sl.member, sl.fly, sl.attempts = f, member, r, attempts+1
 	f.flown++
-	s.slots.watch(index, s.nowMs+s.options.AckTimeout.Milliseconds())
+	s.slots.watch(index, sent, s.nowMs+s.options.AckTimeout.Milliseconds())
 	return true
 }
 

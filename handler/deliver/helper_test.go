@@ -26,14 +26,37 @@ type member struct {
 	credit int // how many deliveries it may hold unanswered
 	held   int
 	most   int // the largest body it takes, 0: any
+	late   int // deliveries not answered in time
+
+	unforgiving bool // Forgive returns false
 }
 
-func (m *member) Release() {
+func (m *member) Release(forgiven bool) {
 	m.hub.mu.Lock()
 	defer m.hub.mu.Unlock()
+	if forgiven {
+		return
+	}
 	if m.held--; m.held < 0 {
 		panic("deliver: member " + m.name + " got back a credit that was not taken")
 	}
+}
+
+// Late and Forgive implement kite.Member; the bound of forgiveness is the session's.
+func (m *member) Late() {
+	m.hub.mu.Lock()
+	defer m.hub.mu.Unlock()
+	m.late++
+}
+
+func (m *member) Forgive() bool {
+	m.hub.mu.Lock()
+	defer m.hub.mu.Unlock()
+	if m.unforgiving {
+		return false
+	}
+	m.held--
+	return true
 }
 
 // holds tells how many credits of the member are taken.

@@ -65,36 +65,55 @@ func (s *shard) answer(a *kite.Ack) {
 	}
 	sl := s.slots.all[index]
 	s.slots.put(index)
-	a.Member.Release()
+	a.Member.Release(sl.state == forgiven)
 	switch {
 	case sl.fly != nil:
-		if !a.OK && !sl.late {
+		if !a.OK && sl.state == sent {
 			s.flyAgain(sl)
 		}
 	case a.OK:
-		if !sl.late {
+		if sl.state == sent {
 			sl.flow.pending--
 		}
 		if !sl.flow.done.Contains(sl.seq) {
 			s.settle(sl.flow, sl.seq)
 		}
-	case !sl.late:
+	case sl.state == sent:
 		s.rearm(&sl, "nack: "+a.Feedback)
 	}
 	s.unblock(sl.flow.group)
 	s.makeReady(sl.flow)
 }
 
+const (
+	// forgiveAfter is how long a late delivery holds its member's credit, ms.
+	forgiveAfter = 60_000
+	// forgetAfter is how long after that an answer still counts, ms.
+	forgetAfter = 3_600_000
+)
+
 // timeOut re-arms a delivery that nobody answered. The member's credit stays taken: it may still be at it.
 func (s *shard) timeOut(index uint32) {
-	s.slots.all[index].late = true
+	s.slots.watch(index, late, s.nowMs+forgiveAfter)
 	sl := s.slots.all[index]
+	sl.member.Late()
 	if sl.fly != nil {
 		s.flyAgain(sl)
 	} else {
 		s.rearm(&sl, fmt.Sprintf("no answer within %v", s.options.AckTimeout))
 	}
 	s.makeReady(sl.flow)
+}
+
+// forgive gives back the credit of a delivery that will hardly be answered any more.
+func (s *shard) forgive(index uint32) {
+	sl := s.slots.all[index]
+	if !sl.member.Forgive() {
+		s.slots.watch(index, late, s.nowMs+forgiveAfter)
+		return
+	}
+	s.slots.watch(index, forgiven, s.nowMs+forgetAfter)
+	s.unblock(sl.flow.group)
 }
 
 // lose re-arms everything that the member had not answered.
@@ -105,9 +124,9 @@ func (s *shard) lose(m kite.Member) {
 			continue
 		}
 		s.slots.put(uint32(i))
-		m.Release() // the session may live on in another group
+		m.Release(sl.state == forgiven) // the session may live on in another group
 		switch {
-		case sl.late:
+		case sl.state != sent:
 		case sl.fly != nil:
 			s.flyAgain(sl)
 		default:

@@ -343,3 +343,33 @@ func TestRestartSince(t *testing.T) {
 		r.expect("from where it stood", 2)
 	})
 }
+
+// TestForgive leaves deliveries unanswered: they hold the member's credit for a minute, then it is given
+// back, unless the member holds too many; an answer after that is one to nothing.
+func TestForgive(t *testing.T) {
+	t.Parallel()
+	run(t, Options{AckTimeout: time.Second}, func(t *testing.T, r *rig) {
+		r.route(fanout("trade", "g"))
+		m := r.join("g", "m", 2)
+		r.publish("trade", 2, message{})
+		first := r.expect("two fit the credit", 1, 2)
+		pass(2 * time.Second)
+		r.expect("the member still holds both")
+		if m.holds() != 2 {
+			t.Fatalf("%d credits are taken, want 2", m.holds())
+		}
+		pass(forgiveAfter * time.Millisecond)
+		r.expect("forgiven, and sent again", 1, 2)
+		r.ack("g", first[0])
+		if m.holds() != 2 {
+			t.Errorf("an answer to a forgiven delivery changed the credit to %d", m.holds())
+		}
+		pass(r.options.ProgressEvery)
+		if got := r.lane.standing("trade", "g"); got == nil || got.Floor() != 2 {
+			t.Errorf("the answer came late, and counts: %+v", got)
+		}
+		r.hub.set(func() { m.unforgiving = true })
+		pass(2 * forgiveAfter * time.Millisecond)
+		r.expect("not forgiven")
+	})
+}

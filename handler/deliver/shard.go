@@ -272,12 +272,14 @@ func (s *shard) makeReady(f *flow) {
 
 // fire handles every deadline that has passed.
 func (s *shard) fire() {
-	for {
-		i, ok := s.slots.overdue(s.nowMs)
-		if !ok {
-			break
+	for in, expire := range [states]func(uint32){sent: s.timeOut, late: s.forgive, forgiven: s.slots.put} {
+		for {
+			i, ok := s.slots.overdue(state(in), s.nowMs)
+			if !ok {
+				break
+			}
+			expire(i)
 		}
-		s.timeOut(i)
 	}
 	for len(s.retries) > 0 && s.retries[0].dueMs <= s.nowMs {
 		r := s.retries.pop()

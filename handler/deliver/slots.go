@@ -3,18 +3,27 @@ package deliver
 import "github.com/kiteq/kiteq/internal/kite"
 
 // slot is one delivery that was sent and not answered. A late one has timed out: its message was
-// re-armed, but the member still holds it, so its credit stays taken until it answers or leaves.
+// re-armed, but the member still holds it, so its credit stays taken for long.
 type slot struct {
 	flow       *flow
 	member     kite.Member
 	fly        *kite.Record // the message itself, when it is not in the journal
 	seq        kite.Seq
-	deadlineMs int64
 	generation uint16
 	attempts   uint8
 	limit      uint8
-	late       bool
+	state      state
 }
+
+// state is how far a delivery has come without an answer.
+type state uint8
+
+const (
+	sent     state = iota // until the ack timeout
+	late                  // its message was re-armed; it still holds its member's credit
+	forgiven              // its credit was given back; an answer still counts
+	states
+)
 
 // The opaque of a delivery names its slot: bit 31 set and bit 30 clear (checks have it set), 13 bits of
 // the slot's generation, 17 bits of its number. A generation tells a late answer from one to the
@@ -31,13 +40,18 @@ const (
 type slots struct {
 	all  []slot
 	free []uint32
-	// queue holds slots in the order of their deadlines: every delivery waits equally long. Entries
-	// whose slot has moved on are passed over.
+	lines [states]line
+}
+
+// line holds slots in the order of their deadlines: each waits equally long. Entries whose slot has moved on
+// are passed over.
+type line struct {
 	queue []queued
 	head  int
 }
 
 type queued struct {
+	deadlineMs int64
 	index      uint32
 	generation uint16
 }
@@ -74,35 +88,50 @@ func (t *slots) find(opaque uint32, m kite.Member) (uint32, bool) {
 	return index, s.member == m && uint32(s.generation) == opaque>>slotBits&generationMask
 }
 
-// watch enters the slot's deadline, which is not before any entered earlier.
-func (t *slots) watch(index uint32, deadlineMs int64) {
-	s := &t.all[index]
-	s.deadlineMs = deadlineMs
-	if t.head > 1024 && t.head > len(t.queue)/2 {
-		t.queue = t.queue[:copy(t.queue, t.queue[t.head:])]
-		t.head = 0
-	}
-	t.queue = append(t.queue, queued{index, s.generation})
+// watch enters the delivery into a state until the deadline, which is not before any entered earlier.
+func (t *slots) watch(index uint32, in state, deadlineMs int64) {
+	t.all[index].state = in
+	t.lines[in].add(queued{deadlineMs, index, t.all[index].generation})
 }
 
-// deadline returns the earliest deadline.
-func (t *slots) deadline() (int64, bool) {
-	for ; t.head < len(t.queue); t.head++ {
-		q := t.queue[t.head]
-		if s := &t.all[q.index]; s.member != nil && s.generation == q.generation && !s.late {
-			return s.deadlineMs, true
+// deadline returns the earliest deadline of all.
+func (t *slots) deadline() (earliest int64, ok bool) {
+	for in := range states {
+		if ms, some := t.first(in); some && (!ok || ms < earliest) {
+			earliest, ok = ms, true
 		}
 	}
-	t.queue, t.head = t.queue[:0], 0
+	return earliest, ok
+}
+
+// overdue takes out a delivery whose time in the state is over.
+func (t *slots) overdue(in state, nowMs int64) (uint32, bool) {
+	if deadline, ok := t.first(in); !ok || deadline > nowMs {
+		return 0, false
+	}
+	l := &t.lines[in]
+	index := l.queue[l.head].index
+	l.head++
+	return index, true
+}
+
+// first returns the deadline of the first entry that still stands.
+func (t *slots) first(in state) (int64, bool) {
+	l := &t.lines[in]
+	for ; l.head < len(l.queue); l.head++ {
+		q := l.queue[l.head]
+		if s := &t.all[q.index]; s.member != nil && s.generation == q.generation && s.state == in {
+			return q.deadlineMs, true
+		}
+	}
+	l.queue, l.head = l.queue[:0], 0
 	return 0, false
 }
 
-// overdue returns a slot whose deadline has passed and that is not late yet.
-func (t *slots) overdue(nowMs int64) (uint32, bool) {
-	if deadline, ok := t.deadline(); !ok || deadline > nowMs {
-		return 0, false
+func (l *line) add(q queued) {
+	if l.head > 1024 && l.head > len(l.queue)/2 {
+		l.queue = l.queue[:copy(l.queue, l.queue[l.head:])]
+		l.head = 0
 	}
-	q := t.queue[t.head]
-	t.head++
-	return q.index, true
+	l.queue = append(l.queue, q)
 }

@@ -67,7 +67,7 @@ func TestSlotDeadlines(t *testing.T) {
 	watch := func(deadlineMs int64) uint32 {
 		index, _, _ := table.take()
 		table.all[index].member = m
-		table.watch(index, deadlineMs)
+		table.watch(index, sent, deadlineMs)
 		return index
 	}
 	a, b := watch(10), watch(20)
@@ -79,18 +79,27 @@ func TestSlotDeadlines(t *testing.T) {
 	if ms, ok := table.deadline(); !ok || ms != 20 {
 		t.Errorf("the earliest deadline is %d, want 20: the first was answered", ms)
 	}
-	if _, ok := table.overdue(19); ok {
+	if _, ok := table.overdue(sent, 19); ok {
 		t.Error("overdue before its time")
 	}
-	if i, ok := table.overdue(20); !ok || i != b {
+	if i, ok := table.overdue(sent, 20); !ok || i != b {
 		t.Errorf("overdue: %d, %v", i, ok)
 	}
-	table.all[b].late = true
+	table.watch(b, late, 1000)
 	for _, want := range []int64{30, 40} {
 		if ms, ok := table.deadline(); !ok || ms != want {
 			t.Errorf("the earliest deadline is %d, want %d", ms, want)
 		}
-		table.overdue(want)
+		table.overdue(sent, want)
+	}
+	if ms, ok := table.deadline(); !ok || ms != 1000 {
+		t.Errorf("the late one is forgiven at %d, want 1000", ms)
+	}
+	if _, ok := table.overdue(late, 999); ok {
+		t.Error("forgiven before its time")
+	}
+	if i, ok := table.overdue(late, 1000); !ok || i != b {
+		t.Errorf("forgivable: %d, %v", i, ok)
 	}
 	if ms, ok := table.deadline(); ok {
 		t.Errorf("a deadline of nothing: %d", ms)
@@ -99,7 +108,7 @@ func TestSlotDeadlines(t *testing.T) {
 		table.put(watch(int64(100 + i)))
 		table.deadline()
 	}
-	if cap(table.queue) > 8192 {
-		t.Errorf("room for %d deadlines of none", cap(table.queue))
+	if cap(table.lines[sent].queue) > 8192 {
+		t.Errorf("room for %d deadlines of none", cap(table.lines[sent].queue))
 	}
 }

@@ -101,7 +101,7 @@ func (d *Directory) Members(group string) []*Session { return d.find(group).load
 func (d *Directory) Online(group string) bool { return len(d.Members(group)) > 0 }
 
 // Claim chooses a random member of the group that has credit, takes bytes and is warm, and takes one
-// credit of it. It returns nil when there is none. With fits, only those count for which it is true. One
+// credit of it. A member that has stopped answering is chosen only when all have. It returns nil when there is none. With fits, only those count for which it is true. One
 // goroutine at a time may claim for a group.
 func (d *Directory) Claim(group string, now time.Time, fits func(*Session) bool) *Session {
 	list := d.Members(group)
@@ -109,6 +109,20 @@ func (d *Directory) Claim(group string, now time.Time, fits func(*Session) bool)
 		return nil
 	}
 	start := rand.IntN(len(list))
+	suspects := 0
+	for i := range list {
+		s := list[(start+i)%len(list)]
+		if s.suspect() {
+			suspects++
+			continue
+		}
+		if (fits == nil || fits(s)) && !s.cold(now) && s.claim(d.inFlight) {
+			return s
+		}
+	}
+	if suspects < len(list) {
+		return nil // others will have credit again
+	}
 	for i := range list {
 		s := list[(start+i)%len(list)]
 		if (fits == nil || fits(s)) && !s.cold(now) && s.claim(d.inFlight) {

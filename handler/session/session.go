@@ -35,6 +35,8 @@ type Session struct {
 	group    atomic.Pointer[string]
 	warm     atomic.Pointer[warmUp]
 	inFlight atomic.Int32
+	late     atomic.Int32 // deliveries in a row that were not answered in time
+	forgiven atomic.Int32 // deliveries that were never answered and hold no credit any more
 	opaque   atomic.Uint32
 	joined   bool // guarded by Directory.mu
 }
@@ -62,15 +64,50 @@ func (s *Session) Group() string {
 // the range, checks in the upper.
 func (s *Session) NextCheck() uint32 { return firstOpaque | 1<<30 | s.opaque.Add(1)&(1<<30-1) }
 
-// Release gives back the credit of one delivery that was answered.
-func (s *Session) Release() { s.inFlight.Add(-1) }
+// maxUnanswered bounds the deliveries that a client holds, forgiven ones too: old Go clients stop reading
+// their sockets at 100 (interop contract §0.6).
+const maxUnanswered = 90
+
+// suspectAfter is how many late deliveries in a row make other members preferred (interop contract §4.7).
+const suspectAfter = 3
+
+// Release implements kite.Member. An answer shows that the client is at work: what it was forgiven it
+// works off one by one.
+func (s *Session) Release(forgiven bool) {
+	if !forgiven {
+		s.inFlight.Add(-1)
+	}
+	s.late.Store(0)
+	if s.forgiven.Load() > 0 {
+		s.forgiven.Add(-1) // only the shard of the session's group forgives and releases
+	}
+}
+
+// Unclaim gives back a credit that was taken for a delivery that is not sent.
+func (s *Session) Unclaim() { s.inFlight.Add(-1) }
+
+// Late implements kite.Member.
+func (s *Session) Late() { s.late.Add(1) }
+
+// Forgive implements kite.Member.
+func (s *Session) Forgive() bool {
+	if s.inFlight.Load()+s.forgiven.Load() >= maxUnanswered {
+		return false
+	}
+	s.inFlight.Add(-1)
+	s.forgiven.Add(1)
+	return true
+}
+
+// suspect tells whether the client has stopped answering.
+func (s *Session) suspect() bool { return s.late.Load() >= suspectAfter }
 
 // InFlight returns how many deliveries are unanswered.
 func (s *Session) InFlight() int { return int(s.inFlight.Load()) }
 
 // claim takes one credit when there is one below limit and the connection takes bytes.
 func (s *Session) claim(limit int32) bool {
-	if s.inFlight.Load() >= limit || !s.Conn.Writable() {
+	if s.inFlight.Load() >= limit || s.inFlight.Load()+s.forgiven.Load() >= maxUnanswered || !s.Conn.Writable() {
 		return false
 	}
 	s.inFlight.Add(1) // only the shard of the session's group claims: no race for the last credit

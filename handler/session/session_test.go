@@ -97,7 +97,7 @@ func TestClaim(t *testing.T) {
 	if s := d.Claim("s-a", begin, nil); s != nil {
 		t.Errorf("a fifth credit of session %d", s.ID)
 	}
-	a.Release()
+	a.Release(false)
 	ca.choke(true)
 	if s := d.Claim("s-a", begin, nil); s != nil {
 		t.Errorf("claimed session %d, whose connection takes nothing", s.ID)
@@ -106,7 +106,7 @@ func TestClaim(t *testing.T) {
 		t.Error("a pick needs no credit, but a connection that takes bytes")
 	}
 	ca.choke(false)
-	b.Release()
+	b.Release(false)
 	if s := d.Claim("s-a", begin, func(s *Session) bool { return s == b }); s != b {
 		t.Error("only those that fit count")
 	}
@@ -129,7 +129,7 @@ func TestClaimSpreads(t *testing.T) {
 	for range 4000 {
 		s := d.Claim("s-a", begin, nil)
 		got[s.ID]++
-		s.Release()
+		s.Release(false)
 		got[10+d.Pick("s-a", begin).ID]++
 	}
 	for n := range uint64(4) {
@@ -157,7 +157,7 @@ func TestWarmUp(t *testing.T) {
 		claimed, picked := 0, 0
 		for range 2000 {
 			if d.Claim("s-a", begin.Add(c.after), nil) != nil {
-				s.Release()
+				s.Release(false)
 				claimed++
 			}
 			if d.Pick("s-a", begin.Add(c.after)) != nil {
@@ -233,7 +233,7 @@ func TestConcurrent(t *testing.T) {
 				default:
 				}
 				if s := d.Claim(group, begin.Add(time.Hour), nil); s != nil {
-					s.Release()
+					s.Release(false)
 				}
 				d.Pick(group, begin)
 				d.Groups(func(string, []*Session) {})
@@ -252,5 +252,83 @@ func TestConcurrent(t *testing.T) {
 	})
 	if left != 8 {
 		t.Errorf("%d groups at the end, want 8: the others are empty", left)
+	}
+}
+
+// TestSuspects: a member that does not answer in time, three times in a row, is chosen only when there
+// is no other; one answer clears it.
+func TestSuspects(t *testing.T) {
+	t.Parallel()
+	d := NewDirectory(2)
+	now := time.Unix(1000, 0)
+	silent, good := New(1, &conn{}), New(2, &conn{})
+	d.Join(silent, "g", 0, now)
+	d.Join(good, "g", 0, now)
+	for range suspectAfter {
+		silent.Late()
+	}
+	for range 50 {
+		if s := d.Claim("g", now, nil); s != good {
+			t.Fatal("the silent member was chosen")
+		}
+		good.Release(false)
+	}
+	d.Claim("g", now, nil)
+	d.Claim("g", now, nil)
+	if s := d.Claim("g", now, nil); s != nil {
+		t.Error("the good member has no credit now, but will: the silent one was chosen")
+	}
+	d.Leave(good)
+	if s := d.Claim("g", now, nil); s != silent {
+		t.Error("the silent member is the only one: it is better than nobody")
+	}
+	d.Join(good, "g", 0, now)
+	good.Release(false)
+	silent.Release(false)
+	seen := map[*Session]bool{}
+	for range 100 {
+		s := d.Claim("g", now, nil)
+		seen[s] = true
+		s.Release(false)
+	}
+	if !seen[silent] {
+		t.Error("it answered, and is not chosen again")
+	}
+}
+
+// TestForgive counts what a client may hold in all: never as many as stop an old one from reading.
+func TestForgive(t *testing.T) {
+	t.Parallel()
+	d := NewDirectory(32)
+	now := time.Unix(1000, 0)
+	s := New(1, &conn{})
+	d.Join(s, "g", 0, now)
+	held := 0
+	for range 10 { // it never answers, and is forgiven again and again
+		for d.Claim("g", now, nil) != nil {
+			held++
+		}
+		for range 32 {
+			s.Forgive()
+		}
+	}
+	if held != maxUnanswered {
+		t.Errorf("the client holds %d deliveries, want %d", held, maxUnanswered)
+	}
+	for s.InFlight() > 0 {
+		s.Release(false)
+	}
+	for range maxUnanswered { // it is at work again: what it was forgiven is forgotten
+		if s := d.Claim("g", now, nil); s == nil {
+			break
+		}
+		s.Release(false)
+	}
+	n := 0
+	for d.Claim("g", now, nil) != nil {
+		n++
+	}
+	if n != 32 {
+		t.Errorf("%d credits after all was worked off, want 32", n)
 	}
 }

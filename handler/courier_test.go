@@ -1,0 +1,159 @@
+package handler
+
+import (
+	"errors"
+	"log/slog"
+	"strings"
+	"testing"
+
+	"github.com/kiteq/kiteq/handler/session"
+	"github.com/kiteq/kiteq/internal/kite"
+	"github.com/kiteq/kiteq/internal/protocol"
+)
+
+func record(size int) *kite.Record {
+	return &kite.Record{Command: 0x12, Body: []byte(strings.Repeat("b", size))}
+}
+
+// TestCourier frames each delivery as its member speaks and writes once to each.
+func TestCourier(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	g, connG := r.member(protocol.FramingG, "s-g")
+	l, connL := r.member(protocol.FramingL, "s-l")
+	c := NewCourier(r.directory)
+	for n, group := range []string{"s-g", "s-l", "s-g", "s-l", "s-l"} {
+		m, err := c.Send(group, 0x80000000+uint32(n), record(10*n))
+		if err != nil || m != kite.Member(g) && m != kite.Member(l) {
+			t.Fatalf("delivery %d: %v, %v", n, m, err)
+		}
+	}
+	if len(connG.writes)+len(connL.writes) != 0 {
+		t.Error("written before the flush")
+	}
+	c.Flush()
+	c.Flush()
+	if len(connG.writes) != 1 || len(connL.writes) != 1 {
+		t.Fatalf("%d and %d writes, want one each", len(connG.writes), len(connL.writes))
+	}
+	expect(t, words(t, protocol.FramingG, connG.writes[0]), "stringMessage 2147483648 0 bytes", "stringMessage 2147483650 20 bytes")
+	expect(t, words(t, protocol.FramingL, connL.writes[0]), "stringMessage 2147483649 10 bytes", "stringMessage 2147483651 30 bytes", "stringMessage 2147483652 40 bytes")
+	if g.InFlight() != 2 || l.InFlight() != 3 {
+		t.Errorf("%d and %d credits taken", g.InFlight(), l.InFlight())
+	}
+	if m, err := c.Send("s-none", 1, record(1)); m != nil || err != nil || c.Online("s-none") || !c.Online("s-l") {
+		t.Errorf("a delivery to nobody: %v, %v", m, err)
+	}
+}
+
+// TestCourierFlushBytes writes early what would make a buffer large.
+func TestCourierFlushBytes(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	_, conn := r.member(protocol.FramingG, "s-g")
+	c := NewCourier(r.directory)
+	for n := range 5 {
+		if m, err := c.Send("s-g", uint32(n), record(100<<10)); m == nil || err != nil {
+			t.Fatal(m, err)
+		}
+	}
+	if len(conn.writes) != 1 || len(conn.writes[0]) < flushBytes {
+		t.Fatalf("%d writes before the flush", len(conn.writes))
+	}
+	c.Flush()
+	if len(conn.writes) != 2 {
+		t.Fatalf("%d writes", len(conn.writes))
+	}
+	if n := len(words(t, protocol.FramingG, conn.writes[0])) + len(words(t, protocol.FramingG, conn.writes[1])); n != 5 {
+		t.Errorf("%d deliveries written, want 5", n)
+	}
+}
+
+// TestCourierTooLarge sends a large message only to members that take it, and waits for their credit.
+func TestCourierTooLarge(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	old, _ := r.member(protocol.FramingL, "s-a")
+	most := protocol.FramingL.MaxPayload()
+	c := NewCourier(r.directory)
+	if m, err := c.Send("s-a", 1, record(most)); m != kite.Member(old) || err != nil {
+		t.Errorf("the largest for framing L: %v, %v", m, err)
+	}
+	m, err := c.Send("s-a", 2, record(most+1))
+	if m != nil || !errors.Is(err, kite.TooLarge) || err.Error() != "payload of 32746 bytes, clients of framing L take 32745" {
+		t.Errorf("one byte more: %v, %v", m, err)
+	}
+	if old.InFlight() != 1 {
+		t.Errorf("%d credits taken, want 1", old.InFlight())
+	}
+	young, conn := r.member(protocol.FramingG, "s-a")
+	for n := range session.DefaultInFlight {
+		if m, err := c.Send("s-a", uint32(n), record(most+1)); m != kite.Member(young) || err != nil {
+			t.Fatalf("delivery %d beside a member of framing G: %v, %v", n, m, err)
+		}
+	}
+	if m, err := c.Send("s-a", 99, record(most+1)); m != nil || err != nil {
+		t.Errorf("without credit: %v, %v; want to wait", m, err)
+	}
+	young.Release(false)
+	conn.choked = true
+	if m, err := c.Send("s-a", 99, record(most+1)); m != nil || err != nil {
+		t.Errorf("a choked connection: %v, %v; want to wait", m, err)
+	}
+	if old.InFlight() != 1 {
+		t.Errorf("%d credits of the old member taken, want 1", old.InFlight())
+	}
+}
+
+// loader has one undecided message.
+type loader struct {
+	body []byte
+	err  error
+}
+
+func (l loader) Load(pos kite.Position, visit func(*kite.Record)) error {
+	if l.err == nil {
+		visit(&kite.Record{Position: pos, Body: l.body})
+	}
+	return l.err
+}
+
+// TestInquirer asks a member of the publisher's group, as the message lies in the journal.
+func TestInquirer(t *testing.T) {
+	t.Parallel()
+	id, _ := kite.ParseMessageID(idLower)
+	body := cut(t, protocol.FramingG, publish(protocol.FramingG, 1, header(nil)))[0].Payload
+	for _, f := range []protocol.Framing{protocol.FramingG, protocol.FramingL} {
+		r := newRig(t)
+		s, conn := r.member(f, "p-trade")
+		q := NewInquirer(r.directory, loader{body: body}, slog.New(slog.DiscardHandler))
+		if !q.Ask("p-trade", id, 7) || len(conn.writes) != 1 {
+			t.Fatalf("not asked: %d writes", len(conn.writes))
+		}
+		frame := cut(t, f, conn.writes[0])[0]
+		var check protocol.TxAckView
+		if err := check.Decode(frame.Payload); err != nil {
+			t.Fatal(err)
+		}
+		if frame.Command != protocol.CmdTxAck || frame.Opaque < 3<<30 || check.Status != 0 || string(check.Feedback) != "Server Check" ||
+			string(check.Header.MessageID) != idLower || check.Header.Commit || string(check.Header.GroupID) != "p-trade" {
+			t.Errorf("check %v %#x: %+v", frame.Command, frame.Opaque, check)
+		}
+		if s.InFlight() != 0 {
+			t.Error("a check takes credit of deliveries")
+		}
+		conn.choked = true
+		if q.Ask("p-trade", id, 7) {
+			t.Error("asked on a connection that takes nothing")
+		}
+		conn.choked = false
+		for name, bad := range map[string]loader{"trimmed": {err: errors.New("nothing there")}, "no message": {body: []byte("garbage")}} {
+			if NewInquirer(r.directory, bad, slog.New(slog.DiscardHandler)).Ask("p-trade", id, 7) {
+				t.Errorf("%s: asked", name)
+			}
+		}
+		if q.Ask("p-none", id, 7) || len(conn.writes) != 1 {
+			t.Errorf("asked nobody; %d writes", len(conn.writes))
+		}
+	}
+}
