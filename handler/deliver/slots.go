@@ -38,8 +38,8 @@ const (
 
 // slots holds the unanswered deliveries of a shard.
 type slots struct {
-	all  []slot
-	free []uint32
+	all   []slot
+	free  []uint32
 	lines [states]line
 }
 
