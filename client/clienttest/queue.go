@@ -5,7 +5,7 @@ import (
 	"sync"
 )
 
-// Queue holds what a Broker received, in order, until a test takes it.
+// Queue holds what a broker received, in order, until a test takes it.
 type Queue[T any] struct {
 	mu    sync.Mutex
 	items []T
@@ -43,7 +43,8 @@ func (q *Queue[T]) Len() int {
 	return len(q.items)
 }
 
-func (q *Queue[T]) put(item T) {
+// Put adds an element.
+func (q *Queue[T]) Put(item T) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.items = append(q.items, item)

@@ -137,7 +137,7 @@ func (s *session) connect(f protocol.Frame) bool {
 	b.sessions = append(b.sessions, s)
 	relay := b.relay
 	b.mu.Unlock()
-	b.Connects.put(c)
+	b.Connects.Put(c)
 	relay.connected()
 	return true
 }
@@ -153,7 +153,7 @@ func (s *session) beat(f protocol.Frame) bool {
 	if !mute {
 		s.send(func(dst []byte) []byte { return protocol.AppendHeartbeat(dst, framing, f.Opaque, version) })
 	}
-	s.broker.Beats.put(f.Opaque)
+	s.broker.Beats.Put(f.Opaque)
 	return true
 }
 
@@ -176,7 +176,7 @@ func (s *session) publish(f protocol.Frame) bool {
 	if answer.ok {
 		relay.stored(p) // before the answer: who publishes and then looks must find it
 	}
-	b.Published.put(p)
+	b.Published.Put(p)
 	switch {
 	case answer.hangup:
 		return false
@@ -212,7 +212,7 @@ func (s *session) ack(f protocol.Frame) bool {
 	relay := s.broker.relay
 	s.broker.mu.Unlock()
 	relay.acked(a)
-	s.broker.Acks.put(a)
+	s.broker.Acks.Put(a)
 	return true
 }
 
@@ -226,7 +226,7 @@ func (s *session) verdict(f protocol.Frame) bool {
 	relay := s.broker.relay
 	s.broker.mu.Unlock()
 	relay.decided(v)
-	s.broker.Verdicts.put(v)
+	s.broker.Verdicts.Put(v)
 	return true
 }
 
