@@ -1,0 +1,20 @@
+// Package sim runs the real handler tree in one process, on fake connections and virtual time, through
+// the scripts in testdata. It is only tests: go test ./internal/sim, with -rewrite to write down anew what
+// the broker does, for a reader of the difference to judge.
+//
+// A script has one command a line. The indented lines below a command are what followed: when, counted
+// from the start, and what which connection received. A check has no time, since its pauses are random.
+//
+//	route GROUP TOPIC direct|regx|fanout TYPE [volatile]   add a binding
+//	unroute GROUP TOPIC                                    take all of them away
+//	connect CONN GROUP [L]                                 open a connection, of framing G or L
+//	drop CONN                                              close it
+//	publish CONN TOPIC TYPE mN [limit=N] [expire=D] [size=N] [fly]
+//	prepare CONN TOPIC TYPE mN [...]                       publish with commit=false
+//	commit CONN mN, rollback CONN mN                       the producer's verdict
+//	check-reply CONN mN commit|rollback|unknown            the answer to the broker's question
+//	ack CONN mN, nack CONN mN [WORD]                       the answer to the oldest delivery of mN
+//	tick D                                                 let time go by
+//	crash                                                  go on with what the disk holds now
+//	dump                                                   what a broker that started now would find
+package sim
