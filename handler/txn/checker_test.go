@@ -19,8 +19,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // rig is a running checker in a synctest bubble, with a fake of the producers and of the lane.
 type rig struct {
 	*Checker
-	t    *testing.T
-	stop func()
+	t *testing.T
 
 	mu      sync.Mutex
 	offline map[string]bool // groups that cannot be asked
