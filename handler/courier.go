@@ -17,6 +17,7 @@ type Courier struct {
 	out       map[*session.Session]*session.Buffer
 	last      *session.Session // most runs go to one member: its buffer is found without the map
 	buffer    *session.Buffer
+	plain     []byte // the message of this Send for clients of framing L, once it was needed
 }
 
 // NewCourier returns a courier with nothing to carry.
@@ -30,18 +31,18 @@ const flushBytes = 256 << 10
 // Send frames the message for a member of the group that has credit. It returns nil when nobody can
 // take it now, and an error of code kite.TooLarge when none of the members takes this size.
 func (c *Courier) Send(group string, opaque uint32, r *kite.Record) (kite.Member, error) {
+	c.plain = nil
 	s := c.directory.Claim(group, c.now(), nil)
-	if s != nil && len(r.Body) > protocol.Framing(s.Framing).MaxPayload() {
+	if s != nil && !c.fits(s, r) {
 		s.Unclaim()
 		var err error
-		if s, err = c.claimLarge(group, len(r.Body)); err != nil {
+		if s, err = c.claimLarge(group, r); err != nil {
 			return nil, err
 		}
 	}
 	if s == nil {
 		return nil, nil
 	}
-	framing := protocol.Framing(s.Framing)
 	if s != c.last {
 		c.last, c.buffer = s, c.out[s]
 		if c.buffer == nil {
@@ -49,7 +50,7 @@ func (c *Courier) Send(group string, opaque uint32, r *kite.Record) (kite.Member
 			c.out[s] = c.buffer
 		}
 	}
-	c.buffer.B = framing.AppendFrame(c.buffer.B, opaque, protocol.Command(r.Command), r.Body)
+	c.buffer.B = protocol.Framing(s.Framing).AppendFrame(c.buffer.B, opaque, protocol.Command(r.Command), c.payload(s, r))
 	if len(c.buffer.B) >= flushBytes {
 		s.Conn.Write(c.buffer)
 		delete(c.out, s)
@@ -58,15 +59,38 @@ func (c *Courier) Send(group string, opaque uint32, r *kite.Record) (kite.Member
 	return s, nil
 }
 
-// claimLarge is Claim among the members whose framing takes size bytes. Old and new clients may share a group.
-func (c *Courier) claimLarge(group string, size int) (*session.Session, error) {
-	fits := func(s *session.Session) bool { return size <= protocol.Framing(s.Framing).MaxPayload() }
+// payload is the message as the member understands it: clients of framing L know nothing of compressed
+// bodies and get them plain. One that cannot be decompressed is handed on as it came.
+func (c *Courier) payload(s *session.Session, r *kite.Record) []byte {
+	if protocol.Framing(s.Framing) != protocol.FramingL {
+		return r.Body
+	}
+	if c.plain == nil {
+		c.plain = r.Body
+		var m protocol.MessageView
+		if err := m.Decode(r.Body); err == nil && m.Header.Snappy {
+			if plain, err := protocol.AppendPlain(nil, protocol.Command(r.Command), r.Body, &m); err == nil {
+				c.plain = plain
+			}
+		}
+	}
+	return c.plain
+}
+
+func (c *Courier) fits(s *session.Session, r *kite.Record) bool {
+	return len(c.payload(s, r)) <= protocol.Framing(s.Framing).MaxPayload()
+}
+
+// claimLarge is Claim among the members whose framing takes the message. Old and new clients may share a group.
+func (c *Courier) claimLarge(group string, r *kite.Record) (*session.Session, error) {
+	fits := func(s *session.Session) bool { return c.fits(s, r) }
 	members := c.directory.Members(group)
 	if len(members) == 0 || slices.ContainsFunc(members, fits) {
 		return c.directory.Claim(group, c.now(), fits), nil
 	}
 	framing := protocol.Framing(members[0].Framing)
-	return nil, kite.Errorf(kite.TooLarge, "payload of %d bytes, clients of framing %s take %d", size, framing, framing.MaxPayload())
+	return nil, kite.Errorf(kite.TooLarge, "payload of %d bytes, clients of framing %s take %d",
+		len(c.payload(members[0], r)), framing, framing.MaxPayload())
 }
 
 // Online tells whether the group has a live member.

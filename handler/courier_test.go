@@ -157,3 +157,66 @@ func TestInquirer(t *testing.T) {
 		}
 	}
 }
+
+// TestCourierPlain delivers a compressed message: as it is to clients of framing G, plain to those of L,
+// which know nothing of compression, and as it is when it cannot be decompressed.
+func TestCourierPlain(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	_, connG := r.member(protocol.FramingG, "s-g")
+	_, connL := r.member(protocol.FramingL, "s-l")
+	c := NewCourier(r.directory)
+	good, err := protocol.Compress([]byte(strings.Repeat("plain ", 10_000)), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	small, err := protocol.Compress([]byte("plain"), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	snappy := true
+	message := func(body []byte) *kite.Record {
+		frame := protocol.AppendMessage(nil, protocol.FramingG, 1, protocol.CmdBytesMessage, &protocol.Header{
+			MessageID: "0123456789abcdef0123456789abcdef", Topic: "trade", MessageType: "pay", GroupID: "p", Commit: true, Snappy: &snappy,
+		}, body)
+		return &kite.Record{Command: 0x11, Body: frame[19:]}
+	}
+	for _, group := range []string{"s-g", "s-l"} {
+		for _, body := range [][]byte{small, []byte("damaged")} {
+			if m, err := c.Send(group, 1, message(body)); m == nil || err != nil {
+				t.Fatal(m, err)
+			}
+		}
+	}
+	if m, err := c.Send("s-g", 1, message(good)); m == nil || err != nil {
+		t.Errorf("compressed it fits: %v, %v", m, err)
+	}
+	if _, err := c.Send("s-l", 1, message(good)); kite.CodeOf(err) != kite.TooLarge {
+		t.Errorf("plain it is too large for clients of framing L: %v", err)
+	}
+	c.Flush()
+	for _, test := range []struct {
+		framing protocol.Framing
+		bytes   []byte
+		snappy  []bool
+		bodies  []string
+	}{
+		{protocol.FramingG, connG.writes[0], []bool{true, true, true}, []string{string(small), "damaged", string(good)}},
+		{protocol.FramingL, connL.writes[0], []bool{false, true}, []string{"plain", "damaged"}},
+	} {
+		for i, rest := 0, test.bytes; len(rest) > 0; i++ {
+			f, size, err := test.framing.Next(rest)
+			if err != nil {
+				t.Fatal(err)
+			}
+			rest = rest[size:]
+			var m protocol.MessageView
+			if err := m.Decode(f.Payload); err != nil {
+				t.Fatal(err)
+			}
+			if m.Header.Snappy != test.snappy[i] || string(m.Body) != test.bodies[i] {
+				t.Errorf("%s %d: snappy %v, %d bytes", test.framing, i, m.Header.Snappy, len(m.Body))
+			}
+		}
+	}
+}

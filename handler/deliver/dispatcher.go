@@ -106,6 +106,11 @@ func (d *Dispatcher) Durable(batches []*kite.Batch) {
 		return
 	}
 	heads[topic] = max(heads[topic], head)
+	d.Grown(heads)
+}
+
+// Grown says that topics have messages up to these.
+func (d *Dispatcher) Grown(heads map[string]kite.Seq) {
 	for _, s := range d.shards {
 		s.post(func(e *events) {
 			for topic, head := range heads {

@@ -19,6 +19,12 @@ type Sink interface {
 	Durable(batches []*kite.Batch)
 }
 
+// Follower is told which streams have grown before that is durable, when delivery comes first. It keeps
+// no reference to heads.
+type Follower interface {
+	Grown(heads map[string]kite.Seq)
+}
+
 // Router tells the lane who may still need messages.
 type Router interface {
 	Loaded() bool
@@ -43,6 +49,7 @@ type Lane struct {
 	journal store.Journal
 	routes  Router
 	sinks   []Sink
+	grown   Follower
 	log     *slog.Logger
 	now     func() time.Time
 
@@ -102,6 +109,9 @@ func (l *Lane) Submit(b *kite.Batch) error {
 
 // Depth returns how many items wait.
 func (l *Lane) Depth() int { return l.inbox.depth() }
+
+// Follow sets who is told of growth when Options.DeliverFirst is set. It is called before Run.
+func (l *Lane) Follow(f Follower) { l.grown = f }
 
 // Run works until ctx ends, then finishes what was submitted, refuses more, and writes a checkpoint.
 func (l *Lane) Run(ctx context.Context, sinks ...Sink) error {
@@ -180,6 +190,9 @@ func (l *Lane) commit() {
 		err = l.journal.Append(t.records)
 	}
 	if err == nil && t.durable {
+		if l.options.DeliverFirst && len(t.heads) > 0 {
+			l.grown.Grown(t.heads)
+		}
 		err = l.journal.Sync()
 	}
 	if err != nil {

@@ -23,6 +23,9 @@ type Options struct {
 	// CheckpointBytes is after how much appended payload the state is written as a checkpoint and
 	// what nobody needs is trimmed. Default 256 MiB, at least 1 MiB.
 	CheckpointBytes kite.ByteSize `toml:"checkpoint_bytes"`
+	// DeliverFirst delivers messages before they are synced: sooner, and a power cut may take back what a
+	// consumer has seen; its publisher was not answered then. Default false.
+	DeliverFirst bool `toml:"-"`
 	// Retention is how long messages are kept after every durable group has settled them. Default 1h.
 	Retention time.Duration `toml:"retention"`
 }
