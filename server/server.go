@@ -44,6 +44,7 @@ type Server struct {
 	embedded   *embedded.Server // nil with a ZooKeeper elsewhere
 	registry   *zk.Registry
 	exchange   *exchange.Exchange
+	directory  *session.Directory
 	lane       *sequence.Lane
 	handler    *handler.Handler
 	dispatcher *deliver.Dispatcher
@@ -52,14 +53,21 @@ type Server struct {
 	admin      *admin.Server // nil without
 
 	advertised string
+	topics     atomic.Pointer[[]string] // served now; replaced by reload
 	serving    atomic.Bool
-	started    chan struct{} // closed when clients can find the broker
+	reloads    chan chan<- reloaded // who asks Run to reload
+	started    chan struct{}        // closed when clients can find the broker
+	closing    chan struct{}        // closed when Run answers no reload any more
 }
 
 // New opens the store, replays it and makes the parts, upstream last. An error names the value and what
 // to do; nothing stays open after it.
 func New(c conf.Config, control Control, log *slog.Logger) (_ *Server, err error) {
-	s := &Server{config: c, control: control, log: log, exchange: &exchange.Exchange{}, started: make(chan struct{})}
+	s := &Server{
+		config: c, control: control, log: log, exchange: &exchange.Exchange{},
+		reloads: make(chan chan<- reloaded), started: make(chan struct{}), closing: make(chan struct{}),
+	}
+	s.topics.Store(&c.Topics)
 	defer func() {
 		if err != nil {
 			s.release()
@@ -82,7 +90,7 @@ func New(c conf.Config, control Control, log *slog.Logger) (_ *Server, err error
 	}
 	s.assemble()
 	if port := adminPort(c); port >= 0 {
-		if s.admin, err = admin.Listen(net.JoinHostPort(c.AdminHost, strconv.Itoa(port)), s.Ready, log); err != nil {
+		if s.admin, err = admin.Listen(net.JoinHostPort(c.AdminHost, strconv.Itoa(port)), s, log); err != nil {
 			return nil, err
 		}
 	}
@@ -93,14 +101,14 @@ func New(c conf.Config, control Control, log *slog.Logger) (_ *Server, err error
 // -> journal; what became durable goes lane -> handler (answers), dispatcher (deliveries), checker.
 func (s *Server) assemble() {
 	c := s.config
-	directory := session.NewDirectory(c.InFlight)
+	s.directory = session.NewDirectory(c.InFlight)
 	recovered := s.lane.Recovered()
-	s.handler = handler.New(directory, s.journal.Class(), s.advertised, s.log)
+	s.handler = handler.New(s.directory, s.journal.Class(), s.advertised, s.log)
 	s.handler.SetTopics(c.Topics)
 	s.handler.Limit(c.AcceptPerSecond)
-	courier := func() deliver.Courier { return handler.NewCourier(directory) }
+	courier := func() deliver.Courier { return handler.NewCourier(s.directory) }
 	s.dispatcher = deliver.New(c.Delivery, s.journal, s.lane, courier, recovered.Standing, recovered.Heads, s.log)
-	s.checker = txn.New(c.Transaction, handler.NewInquirer(directory, s.journal, s.log), s.lane, s.log)
+	s.checker = txn.New(c.Transaction, handler.NewInquirer(s.directory, s.journal, s.log), s.lane, s.log)
 	for _, u := range recovered.Open {
 		if !u.Parked {
 			s.checker.Restore(txn.Undecided{
@@ -184,12 +192,24 @@ func (s *Server) Run(ctx context.Context) error {
 		close(s.started)
 		s.log.Info("broker serves", "addr", s.advertised, "admin", s.AdminAddr(), "topics", s.config.Topics,
 			"class", string(s.journal.Class()), "registry", s.config.ZKHost, "cluster", s.config.ClusterName)
+		err = s.serve(ctx, crew)
+	}
+	close(s.closing)
+	return errors.Join(err, s.stop(context.WithoutCancel(ctx), crew))
+}
+
+// serve waits for the end, and reloads when asked to.
+func (s *Server) serve(ctx context.Context, crew *crew) error {
+	for {
 		select {
 		case <-ctx.Done():
-		case err = <-crew.failed:
+			return nil
+		case err := <-crew.failed:
+			return err
+		case answer := <-s.reloads:
+			answer <- s.reload(ctx, crew)
 		}
 	}
-	return errors.Join(err, s.stop(context.WithoutCancel(ctx), crew))
 }
 
 // announce brings the broker from "can be dialled" to "is found".
@@ -204,15 +224,11 @@ func (s *Server) announce(ctx context.Context, crew *crew) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, registryPatience)
 	defer cancel()
-	loaded := make(chan struct{})
 	if err := s.registry.CreateTopics(ctx, s.config.Topics); err != nil {
 		return s.registryError(err)
 	}
-	crew.start("bindings", func(ctx context.Context) error {
-		return s.registry.WatchBindings(ctx, s.config.Topics, s.bindings(loaded))
-	})
 	select {
-	case <-loaded:
+	case <-s.watch(crew, s.config.Topics):
 	case err := <-crew.failed:
 		return err
 	case <-ctx.Done():

@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -9,6 +10,7 @@ import (
 	"net/http"
 	"net/http/pprof"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -17,10 +19,11 @@ import (
 type Server struct {
 	listener net.Listener
 	http     *http.Server
+	sampler  *sampler
 }
 
-// Listen binds addr. ready returns why the broker is not ready, or nil.
-func Listen(addr string, ready func() error, log *slog.Logger) (*Server, error) {
+// Listen binds addr.
+func Listen(addr string, broker Broker, log *slog.Logger) (*Server, error) {
 	l, err := net.Listen("tcp4", addr)
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
@@ -28,31 +31,74 @@ func Listen(addr string, ready func() error, log *slog.Logger) (*Server, error) 
 	case err != nil:
 		return nil, fmt.Errorf("listen on %s for health checks: %w", addr, err)
 	}
+	log = log.With("component", "admin")
+	s := &Server{listener: l, sampler: newSampler(broker, log)}
+	s.http = &http.Server{
+		Handler: s.routes(broker), ReadHeaderTimeout: 5 * time.Second, MaxHeaderBytes: 64 << 10,
+		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}
+	return s, nil
+}
+
+func (s *Server) routes(broker Broker) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		if err := ready(); err != nil {
+		if err := broker.Ready(); err != nil {
 			http.Error(w, strings.ReplaceAll(err.Error(), "\n", "; "), http.StatusServiceUnavailable)
 			return
 		}
 		fmt.Fprintln(w, "ready")
+	})
+	mux.HandleFunc("/stat", func(w http.ResponseWriter, _ *http.Request) { answer(w, s.sampler.newest.Load().stat) })
+	mux.HandleFunc("/binds", func(w http.ResponseWriter, _ *http.Request) { answer(w, s.sampler.newest.Load().binds) })
+	mux.HandleFunc("/reload", func(w http.ResponseWriter, r *http.Request) {
+		topics, err := broker.Reload(r.Context())
+		answer(w, newReloaded(topics, err))
 	})
 	mux.HandleFunc("/debug/pprof/", pprof.Index)
 	mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
 	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
 	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
-	return &Server{listener: l, http: &http.Server{
-		Handler: mux, ReadHeaderTimeout: 5 * time.Second, MaxHeaderBytes: 64 << 10,
-		ErrorLog: slog.NewLogLogger(log.With("component", "admin").Handler(), slog.LevelDebug),
-	}}, nil
+	return mux
+}
+
+// reloaded is the answer of /reload. The original answers 200 whatever happened, and null topics when it
+// did not work; Error is ours.
+type reloaded struct {
+	Status int      `json:"status"`
+	Topics []string `json:"topics"`
+	Error  string   `json:"error,omitempty"`
+}
+
+func newReloaded(topics []string, err error) reloaded {
+	if err != nil {
+		return reloaded{Status: http.StatusOK, Error: strings.ReplaceAll(err.Error(), "\n", "; ")}
+	}
+	return reloaded{Status: http.StatusOK, Topics: topics}
+}
+
+// answer writes v as the original does: any method, always 200, text/json.
+func answer(w http.ResponseWriter, v any) {
+	body, err := json.Marshal(v)
+	if err != nil {
+		panic("admin: an answer that is not JSON: " + err.Error())
+	}
+	w.Header().Set("Content-Type", "text/json")
+	_, _ = w.Write(body) // a client that went away is not our concern
 }
 
 // Addr returns the "ip:port" listened on.
 func (s *Server) Addr() string { return s.listener.Addr().String() }
 
-// Run serves until ctx ends.
+// Run serves until ctx ends. It samples the broker in a goroutine of its own.
 func (s *Server) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	var wait sync.WaitGroup
+	wait.Go(func() { s.sampler.run(ctx) })
+	defer wait.Wait()
+	defer cancel()
 	stopped := make(chan struct{})
 	unhook := context.AfterFunc(ctx, func() {
 		defer close(stopped)

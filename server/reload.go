@@ -1,0 +1,147 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/kiteq/kiteq/internal/kite"
+)
+
+// reloaded is the answer to Reload.
+type reloaded struct {
+	topics []string
+	err    error
+}
+
+// Reload reads the configuration again and serves the topics that it names. Everything else in it counts
+// from the next start on. It returns the topics that are served now; after an error the old ones are.
+func (s *Server) Reload(ctx context.Context) ([]string, error) {
+	if s.control.Reload == nil {
+		return nil, kite.Errorf(kite.Unavailable, "this broker was not started from a configuration that can be read again")
+	}
+	answer := make(chan reloaded, 1)
+	select {
+	case s.reloads <- answer:
+	case <-s.closing:
+		return nil, kite.Errorf(kite.Unavailable, "the broker is stopping")
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	select {
+	case r := <-answer:
+		return r.topics, r.err
+	case <-ctx.Done(): // it is done all the same
+		return nil, ctx.Err()
+	}
+}
+
+// reload runs in the goroutine of Run, which owns the crew.
+func (s *Server) reload(ctx context.Context, crew *crew) reloaded {
+	c, err := s.control.Reload()
+	if err != nil {
+		return reloaded{err: fmt.Errorf("the topics stay as they are: %w", err)}
+	}
+	old, wanted := *s.topics.Load(), c.Topics
+	added, removed := without(wanted, old), without(old, wanted)
+	if len(added)+len(removed) == 0 {
+		return reloaded{topics: old}
+	}
+	if len(removed) > 0 {
+		s.warnUndelivered(ctx, removed)
+	}
+	if err := s.changeTopics(ctx, crew, wanted, added, removed); err != nil {
+		err = s.registryError(err)
+		if ctx.Err() == nil {
+			s.restoreTopics(ctx, crew, old)
+		}
+		return reloaded{err: fmt.Errorf("the topics stay as they are: %w", err)}
+	}
+	s.log.Info("topics changed", "added", added, "removed", removed, "topics", wanted)
+	return reloaded{topics: wanted}
+}
+
+// changeTopics keeps the order of the start and of the stop for each topic: one that is new is watched and
+// accepted before clients find it here, and one that goes is accepted until they no longer do.
+func (s *Server) changeTopics(ctx context.Context, crew *crew, wanted, added, removed []string) error {
+	ctx, cancel := context.WithTimeout(ctx, registryPatience)
+	defer cancel()
+	if err := s.registry.CreateTopics(ctx, wanted); err != nil {
+		return err
+	}
+	both := slices.Concat(wanted, removed)
+	if len(added) > 0 {
+		if err := loadedBy(ctx, s.watch(crew, both)); err != nil {
+			return err
+		}
+	}
+	s.handler.SetTopics(both)
+	if err := s.registry.Announce(ctx, s.advertised, wanted); err != nil {
+		return err
+	}
+	s.topics.Store(&wanted)
+	s.handler.SetTopics(wanted)
+	if len(removed) == 0 {
+		return nil
+	}
+	if err := loadedBy(ctx, s.watch(crew, wanted)); err != nil {
+		// The change is made and announced. The watch goes on until it can be read.
+		s.log.Warn("bindings not read yet after a change of topics", "err", err)
+	}
+	return nil
+}
+
+// restorePatience is how long a failed change waits for the registry to take it back. The registry goes on
+// with it in any case.
+const restorePatience = time.Second
+
+// restoreTopics takes back what changeTopics may have done.
+func (s *Server) restoreTopics(ctx context.Context, crew *crew, old []string) {
+	s.handler.SetTopics(old)
+	s.watch(crew, old)
+	ctx, cancel := context.WithTimeout(ctx, restorePatience)
+	defer cancel()
+	if err := s.registry.Announce(ctx, s.advertised, old); err != nil {
+		s.log.Warn("the old topics are announced as soon as the registry allows", "topics", old, "err", err)
+	}
+}
+
+// watch follows the bindings of the topics, and no longer those of the topics before. The result is closed
+// when they are read.
+func (s *Server) watch(crew *crew, topics []string) <-chan struct{} {
+	crew.stop("bindings")
+	loaded := make(chan struct{})
+	crew.start("bindings", func(ctx context.Context) error {
+		return s.registry.WatchBindings(ctx, topics, s.bindings(loaded))
+	})
+	return loaded
+}
+
+func loadedBy(ctx context.Context, loaded <-chan struct{}) error {
+	select {
+	case <-loaded:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("read the bindings: %w", ctx.Err())
+	}
+}
+
+// warnUndelivered says what a removed topic leaves behind: the messages stay until retention ends, and are
+// delivered if the topic is served again before.
+func (s *Server) warnUndelivered(ctx context.Context, removed []string) {
+	flows, err := s.dispatcher.Stats(ctx)
+	if err != nil {
+		return // the broker stops
+	}
+	for _, f := range flows {
+		if f.Bound && f.Durable && f.Unsettled > 0 && slices.Contains(removed, f.Topic) {
+			s.log.Warn("topic removed with undelivered messages", "topic", f.Topic, "group", f.Group, "messages", f.Unsettled)
+		}
+	}
+}
+
+// without returns what of list is not in other.
+func without(list, other []string) []string {
+	return slices.DeleteFunc(slices.Clone(list), func(name string) bool { return slices.Contains(other, name) })
+}
