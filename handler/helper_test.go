@@ -25,7 +25,7 @@ const (
 
 var clock = time.Unix(1_700_000_000, 0) //nolint:gochecknoglobals // constant
 
-// conn keeps each write by itself.
+// conn keeps each write by itself. It never recycles a buffer, so that one which is sent twice shows.
 type conn struct {
 	mu     sync.Mutex
 	writes [][]byte
@@ -35,8 +35,7 @@ type conn struct {
 func (c *conn) Write(b *session.Buffer) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.writes = append(c.writes, slices.Clone(b.B))
-	b.Recycle()
+	c.writes = append(c.writes, b.B)
 }
 
 func (c *conn) Writable() bool     { return !c.choked }
