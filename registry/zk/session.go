@@ -130,6 +130,10 @@ func (r *Registry) open(ctx context.Context) (*handle, error) {
 // patience is how many session timeouts may pass without a session before the handle is given up.
 const patience = 3
 
+// settle is how long a new connection is left alone. The library tells of it before it has read, without
+// a lock, the zxid that the first answer writes (conn.go, loop and sendSetWatches, v1.0.4).
+const settle = 20 * time.Millisecond
+
 // follow publishes how the handle stands until ctx ends. It returns nil when the handle is given up
 // because no session came back, and an error when the server does not let us in.
 //
@@ -141,6 +145,7 @@ func (r *Registry) follow(ctx context.Context, h *handle) error {
 	watchdog := time.NewTimer(limit)
 	defer watchdog.Stop()
 	admitted := r.o.Auth == ""
+	settled := int64(0)
 	for {
 		select {
 		case <-ctx.Done():
@@ -159,6 +164,15 @@ func (r *Registry) follow(ctx context.Context, h *handle) error {
 				watchdog.Reset(limit)
 			}
 			continue
+		}
+		if settled != opened {
+			if r.pause(ctx, settle) != nil {
+				return nil
+			}
+			settled = opened
+			if h.conn.State() != zk.StateHasSession || h.opened.Load() != opened {
+				continue // the change wakes us again
+			}
 		}
 		if !admitted {
 			switch err := r.authenticate(ctx, h.conn); {
