@@ -1,6 +1,10 @@
 package deliver
 
-import "github.com/kiteq/kiteq/internal/kite"
+import (
+	"math/rand/v2"
+
+	"github.com/kiteq/kiteq/internal/kite"
+)
 
 // slot is one delivery that was sent and not answered. A late one has timed out: its message was
 // re-armed, but the member still holds it, so its credit stays taken for long.
@@ -63,7 +67,8 @@ func (t *slots) take() (index, opaque uint32, ok bool) {
 		t.free = t.free[:n-1]
 	} else if len(t.all) < maxSlots {
 		index = uint32(len(t.all))
-		t.all = append(t.all, slot{})
+		// Random: two shards hand out other numbers to a connection that goes from group to group.
+		t.all = append(t.all, slot{generation: uint16(rand.Uint32N(generationMask + 1))})
 	} else {
 		return 0, 0, false
 	}
