@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/url"
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/kiteq/kiteq/internal/kite"
 )
@@ -40,9 +42,12 @@ type Options struct {
 }
 
 // Form is what ParseURL reads, for messages and help texts.
-const Form = "zk://host:port,host:port[/chroot][?timeout=30s]"
+const Form = "zk://[user:password@]host:port,host:port[/chroot][?timeout=30s]"
 
-const defaultPort = "2181"
+const (
+	zkScheme    = "zk://"
+	defaultPort = "2181"
+)
 
 // WithDefaults returns the options with every zero value replaced.
 func (o Options) WithDefaults() Options {
@@ -101,22 +106,28 @@ func (o Options) Validate() error {
 	return errors.Join(bad...)
 }
 
-// ParseURL reads Form, with or without "zk://". A host without a port has 2181. What the text does
-// not say is left at zero.
+// ParseURL reads Form, with or without "zk://". A host without a port has 2181. In user and password
+// '/', '?', '@', '%' and, in the user, ':' are percent-encoded. What the text does not say is left at
+// zero. No error shows the password.
 func ParseURL(text string) (Options, error) {
 	refuse := func(format string, args ...any) (Options, error) {
-		return Options{}, kite.Errorf(kite.Invalid, "ZooKeeper address %q: %w: write %s", text, fmt.Errorf(format, args...), Form)
+		return Options{}, kite.Errorf(kite.Invalid, "ZooKeeper address %q: %w: write %s", Redacted(text), fmt.Errorf(format, args...), Form)
 	}
-	rest, hasScheme := strings.CutPrefix(strings.TrimSpace(text), "zk://")
-	if scheme, _, other := strings.Cut(rest, "://"); other && !hasScheme {
+	rest, hasScheme := strings.CutPrefix(strings.TrimSpace(text), zkScheme)
+	if scheme, _, other := strings.Cut(rest, "://"); other && !hasScheme && !strings.ContainsAny(scheme, ":@") {
 		return refuse("scheme %q is not zk", scheme)
+	}
+	var auth string
+	if at := strings.LastIndexByte(rest, '@'); at >= 0 {
+		var err error
+		if auth, err = parseAuth(rest[:at]); err != nil {
+			return refuse("%w", err)
+		}
+		rest = rest[at+1:]
 	}
 	rest, query, _ := strings.Cut(rest, "?")
 	hosts, root, hasRoot := strings.Cut(rest, "/")
-	if strings.Contains(hosts, "@") {
-		return refuse("a user or password does not belong here")
-	}
-	var o Options
+	o := Options{Auth: auth}
 	for _, host := range strings.Split(hosts, ",") {
 		host = strings.TrimSpace(host)
 		if host == "" {
@@ -149,12 +160,61 @@ func ParseURL(text string) (Options, error) {
 	return o, nil
 }
 
+// parseAuth decodes what is before the last '@'. Its errors show nothing of it.
+func parseAuth(text string) (auth string, err error) {
+	if strings.ContainsAny(text, "/?@") {
+		return "", errors.New("what is before the last '@' is taken for user:password: write '/', '?' and '@' in it as %2F, %3F and %40, or leave the '@' out")
+	}
+	user, password, ok := strings.Cut(text, ":")
+	if !ok || user == "" {
+		return "", errors.New("before '@' there is no user:password")
+	}
+	user, bad := url.PathUnescape(user)
+	password, worse := url.PathUnescape(password)
+	switch {
+	case bad != nil || worse != nil:
+		return "", errors.New("in user or password a '%' is not followed by two hexadecimal digits: write '%' as %25")
+	case strings.Contains(user, ":"):
+		return "", errors.New("the user contains a ':', which ZooKeeper's digest scheme cannot tell from the one before the password")
+	}
+	return user + ":" + password, nil
+}
+
+// Redacted returns an address, right or wrong, with "***" instead of its password, for messages and logs.
+func Redacted(text string) string {
+	at := strings.LastIndexByte(text, '@')
+	if at < 0 {
+		return text
+	}
+	before, scheme := strings.TrimSpace(text[:at]), ""
+	if rest, ok := strings.CutPrefix(before, zkScheme); ok {
+		before, scheme = rest, zkScheme
+	}
+	user, _, ok := strings.Cut(before, ":")
+	if !ok {
+		return scheme + "***" + text[at:] // it may be the password alone
+	}
+	return scheme + user + ":***" + text[at:]
+}
+
+// String returns where ZooKeeper is, as an address, with "***" instead of the password.
+func (o Options) String() string {
+	auth := ""
+	if o.Auth != "" {
+		auth = o.Auth + "@"
+	}
+	return Redacted(zkScheme+auth+strings.Join(o.Hosts, ",")) + o.Root
+}
+
+// LogValue implements slog.LogValuer: no log shows the password.
+func (o Options) LogValue() slog.Value { return slog.StringValue(o.String()) }
+
 // withPort adds the default port when host has none.
 func withPort(host string) string {
 	if _, _, err := net.SplitHostPort(host); err == nil {
 		return host
 	}
-	if bare := strings.Trim(host, "[]"); !strings.Contains(host, ":") || host == "["+bare+"]" {
+	if bare := strings.Trim(host, "[]"); bare == host && !strings.Contains(host, ":") || host == "["+bare+"]" {
 		return net.JoinHostPort(bare, defaultPort)
 	}
 	return host
@@ -165,7 +225,7 @@ func checkHost(hostport string) error {
 	if err != nil {
 		return kite.Errorf(kite.Invalid, "ZooKeeper host %q is not host:port", hostport)
 	}
-	if host == "" || strings.ContainsAny(host, " /\t") {
+	if host == "" || strings.ContainsFunc(host, func(r rune) bool { return r <= ' ' || r == '/' || r == 0x7f || unicode.IsSpace(r) }) {
 		return kite.Errorf(kite.Invalid, "ZooKeeper host %q has no usable name", hostport)
 	}
 	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {

@@ -2,6 +2,9 @@ package zk_test
 
 import (
 	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -23,10 +26,13 @@ func TestParseURL(t *testing.T) {
 		"h1/apps":                           {Hosts: []string{"h1:2181"}, Root: "/apps"},
 		"h1?timeout=1m":                     {Hosts: []string{"h1:2181"}, SessionTimeout: time.Minute},
 		"zk://[::1]:2181,[::2],127.0.0.1":   {Hosts: []string{"[::1]:2181", "[::2]:2181", "127.0.0.1:2181"}},
+		"zk://me:secret@h1,h2/a?timeout=9s": {Hosts: []string{"h1:2181", "h2:2181"}, Auth: "me:secret", Root: "/a", SessionTimeout: 9 * time.Second},
+		"me:@h1":                            {Hosts: []string{"h1:2181"}, Auth: "me:"},
+		"zk://m%65:p%40%2F%3f%25:,+ @h1":    {Hosts: []string{"h1:2181"}, Auth: "me:p@/?%:,+ "},
 	} {
 		got, err := zk.ParseURL(text)
 		if diff := cmp.Diff(want, got, cmp.Comparer(func(a, b zk.Options) bool {
-			return cmp.Equal(a.Hosts, b.Hosts) && a.Root == b.Root && a.SessionTimeout == b.SessionTimeout
+			return cmp.Equal(a.Hosts, b.Hosts) && a.Root == b.Root && a.Auth == b.Auth && a.SessionTimeout == b.SessionTimeout
 		})); err != nil || diff != "" {
 			t.Errorf("%q: error %v, %s", text, err, diff)
 		}
@@ -48,7 +54,9 @@ func TestParseURLRefuses(t *testing.T) {
 		"zk://h1:70000":            `port "70000"`,
 		"zk://:2181":               `":2181"`,
 		"zk://::1":                 `"::1"`,
-		"zk://me:secret@h1":        "user or password",
+		"[h1":                      `"[h1" is not`,
+		"h1,[\f0]":                 `no usable name`,
+		"etcd://me:pw@h1:2379":     `scheme "etcd"`,
 		"zk://h1//a":               `"" is no name`,
 		"zk://h1/a/../b":           `".." is no name`,
 		"zk://h1?timeout=30":       `timeout "30"`,
@@ -64,8 +72,53 @@ func TestParseURLRefuses(t *testing.T) {
 	}
 }
 
+// TestSecretIsNotShown: whatever is wrong with an address, the password is in no message.
+func TestSecretIsNotShown(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]struct{ part, shown string }{
+		"zk://me:hush@":                  {"a host is empty", `"zk://me:***@"`},
+		"zk://me:hush@h1:x":              {`port "x"`, `"zk://me:***@h1:x"`},
+		"me:hush@h1?retries=3":           {`"retries"`, `"me:***@h1?retries=3"`},
+		" zk://me:hush@h1//":             {`"" is no name`, `"zk://me:***@h1//"`},
+		"zk://me:hush/x@h1":              {"%2F", `"zk://me:***@h1"`},
+		"zk://me:x?hush@h1":              {"%3F", `"zk://me:***@h1"`},
+		"zk://me:x@hush@h1":              {"%40", `"zk://me:***@h1"`},
+		"me:x://hush@h1":                 {"%2F", `"me:***@h1"`},
+		"zk://me:hush%zz@h1":             {"%25", `"zk://me:***@h1"`},
+		"zk://m%3Ae:hush@h1":             {"contains a ':'", `"zk://m%3Ae:***@h1"`},
+		"zk://hush@h1":                   {"no user:password", `"zk://***@h1"`},
+		"zk://:hush@h1":                  {"no user:password", `"zk://:***@h1"`},
+		"zk://me:hush@h1,me:hush@h2/x":   {"%40", `"zk://me:***@h2/x"`},
+		"etcd://me:hush@h1":              {`scheme "etcd"`, `"etcd:***@h1"`},
+		"zk://me:hush@h1?timeout=1s&x=@": {"%3F", `"zk://me:***@"`},
+	} {
+		_, err := zk.ParseURL(text)
+		if !errors.Is(err, kite.Invalid) || !strings.Contains(err.Error(), want.part) || !strings.Contains(err.Error(), want.shown) {
+			t.Errorf("%q: error %v, want code %v, %q and %s", text, err, kite.Invalid, want.part, want.shown)
+		}
+		if strings.Contains(fmt.Sprint(err), "hush") {
+			t.Errorf("%q: the error shows the password: %v", text, err)
+		}
+	}
+	o, err := zk.ParseURL("zk://me:hush@h1,h2/kite")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var log strings.Builder
+	slog.New(slog.NewJSONHandler(&log, nil)).Info("x", "options", o)
+	slog.New(slog.NewTextHandler(&log, nil)).Info("x", "options", o)
+	for _, text := range []string{fmt.Sprint(o), fmt.Sprintf("%+v", o), log.String()} {
+		if strings.Contains(text, "hush") || !strings.Contains(text, "zk://me:***@h1:2181,h2:2181/kite") {
+			t.Errorf("options are shown as %s", text)
+		}
+	}
+	if got := zk.Redacted("zk://h1:2181/kite"); got != "zk://h1:2181/kite" {
+		t.Errorf("an address without a password is shown as %s", got)
+	}
+}
+
 func FuzzParseURL(f *testing.F) {
-	for _, seed := range []string{"zk://h1:2181,h2/root?timeout=30s", "h", "[::1]:1", "zk://?timeout=1s", "a/b/", "a?%"} {
+	for _, seed := range []string{"zk://h1:2181,h2/root?timeout=30s", "zk://me:p%40%2f@h", "a:b@c@d/e", "a%3a:b@c", "h", "[::1]:1", "zk://?timeout=1s", "a/b/", "a?%"} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
@@ -75,6 +128,17 @@ func FuzzParseURL(f *testing.F) {
 				t.Fatalf("%q: %v has not the code %v", text, err, kite.Invalid)
 			}
 			return
+		}
+		if o.Auth != "" {
+			// Encoded anew it is the same; shown, it is not there.
+			user, password, _ := strings.Cut(o.Auth, ":")
+			again, err := zk.ParseURL("zk://" + url.UserPassword(user, password).String() + "@" + o.Hosts[0])
+			if err != nil || again.Auth != o.Auth {
+				t.Fatalf("%q: auth %q became %q, error %v", text, o.Auth, again.Auth, err)
+			}
+			if want := "zk://" + user + ":***@"; !strings.HasPrefix(o.String(), want) {
+				t.Fatalf("%q is shown as %q, want %q first", text, o, want)
+			}
 		}
 		timeout := o.SessionTimeout
 		o.SessionTimeout = 0 // its range is checked by Validate, not by ParseURL
