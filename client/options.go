@@ -34,6 +34,9 @@ type Options struct {
 	// version of a consumer runs beside the old one and gets nothing, until an operator binds that
 	// group.
 	PreEnv bool
+	// BoundElsewhere makes Subscribe publish no bindings: they only say which handler gets what. Somebody
+	// else has bound the group, for example in a registry file.
+	BoundElsewhere bool
 	// WarmingUp is how long the broker gives this member less than its share after it connected,
 	// in whole seconds. Default 0: the full share at once. At most 1h.
 	WarmingUp time.Duration

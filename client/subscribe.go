@@ -32,7 +32,7 @@ func Fanout(topic string) Binding { return kite.Fanout("", topic) }
 // in the registry: those of all live subscriptions of this client on the topic together, in place
 // of what the group had bound there before. So every member of a group should subscribe to the
 // same. A new group gets what is published from then on. Subscribe does not wait for a broker;
-// Ready does. With Options.PreEnv nothing is published.
+// Ready does. With Options.PreEnv or BoundElsewhere nothing is published.
 //
 // A delivery goes to the first subscription, in the order of subscribing, that one of whose bindings
 // matches its topic and type. Handlers run concurrently, at most Options.Concurrency of the client.
@@ -49,7 +49,7 @@ func (c *Client) Subscribe(ctx context.Context, bindings []Binding, handle Handl
 	}
 	s.consumer = c.consumer
 	where := c.registry
-	if c.options.PreEnv {
+	if c.options.PreEnv || c.options.BoundElsewhere {
 		where = nil
 	}
 	// The handler is there before the binding: from the first delivery on somebody takes it.
