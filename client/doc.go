@@ -34,10 +34,15 @@
 //			return book(ctx, d.ID, d.Body) // nil: done; an error: deliver it again
 //		})
 //
-// Delivery is at least once: after a lost answer a message comes again, with the same ID.
+// Bodies that were published with Message.Compress arrive decompressed, and Options.Middleware goes around
+// every handler. Delivery is at least once: after a lost answer a message comes again, with the same ID.
 //
 // Errors carry a Code: errors.Is(err, client.Indeterminate) tells that a message may be stored.
 //
-// The goroutines of a Client are: one that watches the registry for each set of topics, four for
+// doc/client.md has each option and the rules of PublishTx. Package compat has the original client's API,
+// for programs that move.
+//
+// The goroutines of a Client are: one for a registry session of its own, one that watches the
+// registry for each set of topics, four for
 // each broker, Options.Concurrency for handlers, and one for each check. Close ends them.
 package client

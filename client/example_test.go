@@ -1,6 +1,7 @@
 package client_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -175,4 +176,45 @@ func ExampleClient_Prepare() {
 	defer tx.Leave() // whatever happens below, the broker may ask about it afterwards
 	fmt.Println("commit:", tx.Commit(ctx))
 	// Output: commit: <nil>
+}
+
+func ExampleMiddleware() {
+	options, stop := example()
+	defer stop()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	// The group's handlers all tell what they did.
+	options.Middleware = []client.Middleware{func(next client.Handler) client.Handler {
+		return func(ctx context.Context, d *client.Delivery) error {
+			err := next(ctx, d)
+			fmt.Println(d.Type, "handled:", err)
+			return err
+		}
+	}}
+	c, err := client.Dial(ctx, options)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	done := make(chan struct{})
+	_, err = c.Subscribe(ctx, []client.Binding{client.Fanout("trade")}, func(_ context.Context, d *client.Delivery) error {
+		fmt.Printf("%d bytes\n", len(d.Body))
+		close(done)
+		return nil
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	body := bytes.Repeat([]byte("order 17; "), 1000)
+	if err := c.Publish(ctx, &client.Message{Topic: "trade", Type: "pay-succ", Body: body, Compress: true}); err != nil {
+		fmt.Println(err)
+	}
+	<-done
+	if err := c.Close(ctx); err != nil {
+		fmt.Println(err)
+	}
+	// Output:
+	// 10000 bytes
+	// pay-succ handled: <nil>
 }

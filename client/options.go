@@ -19,8 +19,9 @@ type Options struct {
 	// Registry is a session of the caller's with the registry. The caller runs and closes it.
 	Registry registry.Registry
 	// ZKHost is where a session of the client's own goes, instead of Registry: a ZooKeeper ensemble,
-	// "host:port,host:port" or "zk://host:port,host:port/chroot", or "file://path" of a file that lists
-	// brokers and bindings. Such a file is only read: Subscribe fails when it has not the bindings.
+	// "host:port,host:port" or "zk://user:password@host:port,host:port/chroot", or "file://path" of a
+	// file that lists brokers and bindings. Such a file is only read: Subscribe fails when it has not the
+	// bindings.
 	ZKHost string
 	// Brokers are "host:port" addresses to use for every topic, instead of discovery. With neither
 	// Registry nor ZKHost beside them, Subscribe publishes no bindings: the broker must know them.

@@ -127,7 +127,7 @@ func TestZooKeeperErrors(t *testing.T) {
 		code  client.Code
 		texts []string
 	}{
-		{"etcd://x", client.Invalid, []string{"etcd", "zk://host:port"}},
+		{"etcd://x", client.Invalid, []string{"etcd", "write zk://"}},
 		{"127.0.0.1:1", client.Unavailable, []string{"127.0.0.1:1", "not reachable", "topic trade"}},
 		{addr, client.Unavailable, []string{"no broker of topic trade", addr}},
 	} {

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"log/slog"
 	"strings"
+	"sync"
 	"testing"
 
 	kiteq "github.com/kiteq/kiteq/client"
@@ -365,5 +367,79 @@ func TestRandomSelector(t *testing.T) {
 	}
 	if len(seen) != 2 || s.Select(nil) != "" {
 		t.Errorf("selected %v", seen)
+	}
+}
+
+// A listener that is set last has the handlers, a connection that breaks comes back, and what no binding
+// matches is refused before it reaches the listener.
+func TestListenerSetLast(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.bind("s-shop")
+	got := make(chan interface{}, 8)
+	k := b.start("s-shop", func(k *client.KiteQClient) {
+		k.SetBindings([]*registry.Binding{registry.Bind_Direct("", "trade", "pay", 0, true).WithHandler(func(body interface{}) (bool, error) {
+			got <- body
+			return true, nil
+		})})
+		k.SetListener(nil)
+		k.SetListener(client.NewKiteQListener())
+	})
+	mustNext(t, &b.broker.Connects)
+	for range 2 {
+		if !client.SendBytesMessage(k, []byte("17"), "trade", "pay") {
+			t.Fatal("not sent")
+		}
+		if body := <-got; string(body.([]byte)) != "17" {
+			t.Errorf("received %v", body)
+		}
+		if ack := mustNext(t, &b.broker.Acks); !ack.Ack.GetStatus() {
+			t.Errorf("ack %+v", ack)
+		}
+		b.broker.Drop()
+		mustNext(t, &b.broker.Connects)
+	}
+	if !client.SendBytesMessage(k, []byte("x"), "trade", "other") {
+		t.Fatal("not sent")
+	}
+	if ack := mustNext(t, &b.broker.Acks); ack.Ack.GetStatus() || !strings.Contains(ack.Ack.GetFeedback(), "no subscription") {
+		t.Errorf("ack %+v", ack)
+	}
+}
+
+// safeBuffer is a buffer that many may write to.
+type safeBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (s *safeBuffer) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.buf.Write(p)
+}
+
+func (s *safeBuffer) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.buf.String()
+}
+
+func TestFeedbackIsLogged(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	var log safeBuffer
+	listener := &checker{answer: func(tx *protocol.TxResponse) error { tx.Rollback("the order was cancelled"); return nil }}
+	k := b.start("p-shop", func(k *client.KiteQClient) {
+		k.SetLog(slog.New(slog.NewTextHandler(&log, nil)))
+		k.SetListener(listener)
+	})
+	if err := k.SendBytesMessage(client.BuildByteMessage("trade", "pay", nil, false)); err != nil {
+		t.Fatal(err)
+	}
+	b.broker.Recover()
+	mustNext(t, &b.broker.Verdicts)
+	if text := log.String(); !strings.Contains(text, "the order was cancelled") || !strings.Contains(text, "verdict=rollback") {
+		t.Errorf("logged %s", text)
 	}
 }

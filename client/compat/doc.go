@@ -34,6 +34,9 @@
 //   - The feedback of Rollback and Unknown goes to the log of SetLog, not to the broker.
 //   - Nothing is kept in package variables, and nothing is logged without SetLog.
 //
+// Beside the goroutines of package client there is one while bindings wait for the registry, and one that
+// ends the client with the constructor's context.
+//
 // Not here are the original's exported internals: AcceptHandler, AckHandler, UnmarshalHandler, and the
 // registry implementations.
 package compat
