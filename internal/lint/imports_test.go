@@ -45,12 +45,14 @@ var table = []row{
 	{"store", []string{"internal/kite"}},
 	{"store/memory", []string{"store", "internal/kite"}},
 	{"store/mmap", []string{"store", "internal/kite"}},
+	{"store/mock", []string{"store", "internal/kite"}},
 	{"store/mysql", []string{"store", "internal/kite"}},
 	{"store/storetest", []string{"store", "internal/kite"}},
 	{"registry", []string{"internal/kite"}},
 	{"registry/zk", []string{"registry", "internal/kite"}},
 	{"registry/embedded", []string{"registry", "internal/kite"}},
 	{"registry/file", []string{"registry", "internal/kite"}},
+	{"registry/remember", []string{"registry", "internal/kite"}},
 	{"registry/registrytest", []string{"registry", "internal/kite"}},
 	{"internal/protocol", []string{"internal/kite", "internal/protocol/wire"}},
 	{"internal/protocol/wire", nil},
@@ -65,6 +67,7 @@ var table = []row{
 	{"client/compat/registry", nil},
 	{"internal/zktest", []string{"registry", "registry/zk", "registry/registrytest", "internal/kite"}},
 	{"internal/e2e", []string{"client", "conf", "server", "registry/...", "store/...", "internal/protocol", "internal/kite"}},
+	{"internal/interop", nil}, // what its tests know is in its TestIndependence
 	{"internal/sim", []string{"handler/...", "store/...", "internal/protocol", "internal/kite"}},
 	{"internal/lint", nil},
 }
