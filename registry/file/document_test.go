@@ -255,8 +255,12 @@ func TestParseBoundsAliases(t *testing.T) {
 	for i := range many {
 		fmt.Fprintf(&text, "- {groupIds: *all, topic: t%d, bindType: fanout}\n", i)
 	}
-	if _, err := parse("r.yaml", []byte(text.String())); err == nil || !strings.Contains(err.Error(), "more than 100000 pairs") {
+	p, err := parse("r.yaml", []byte(text.String()))
+	if err == nil || !strings.Contains(err.Error(), "more than 100000 pairs") {
 		t.Errorf("a million bindings: %v", err)
+	}
+	if total := len(p.bindings) * len(p.bindings["t1"]); total > maxEntries {
+		t.Errorf("%d bindings were made before the file was refused", total)
 	}
 }
 

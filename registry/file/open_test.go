@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/kiteq/kiteq/internal/kite"
@@ -122,8 +123,7 @@ func TestOpenWarns(t *testing.T) {
 func TestClosed(t *testing.T) {
 	t.Parallel()
 	b := setup(t, header+bindA)
-	stop := b.run()
-	defer stop()
+	defer b.run()()
 	watched := make(chan error, 2)
 	first := make(chan struct{}, 2)
 	go func() {
@@ -147,13 +147,26 @@ func TestClosed(t *testing.T) {
 			t.Errorf("%s after Close: %v, want %v", name, err, file.ErrClosed)
 		}
 	}
-	if err := b.Run(t.Context()); !errors.Is(err, kite.Internal) {
-		t.Errorf("a second Run: %v, want code %v", err, kite.Internal)
-	}
-	unrun := setup(t, header+bindA)
-	if err := errors.Join(unrun.Close(), unrun.Run(t.Context())); err != nil {
-		t.Errorf("Run after Close: %v", err)
-	}
+}
+
+func TestRunOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := setup(t, header+bindA)
+		stop := b.run()
+		synctest.Wait() // Run runs
+		if err := b.Run(t.Context()); !errors.Is(err, kite.Internal) {
+			t.Errorf("a second Run: %v, want code %v", err, kite.Internal)
+		}
+		stop()
+		if err := b.Ready(); !errors.Is(err, file.ErrClosed) {
+			t.Errorf("Ready after Run: %v, want %v", err, file.ErrClosed)
+		}
+		unrun := setup(t, header+bindA)
+		if err := errors.Join(unrun.Close(), unrun.Run(t.Context())); err != nil {
+			t.Errorf("Run after Close: %v", err)
+		}
+	})
 }
 
 // TestTogether lets everything run at once, for the race detector.
