@@ -103,7 +103,7 @@ func (c *consumer) handle(ctx context.Context, d *incoming) {
 	}
 	delivery := d.delivery()
 	if delivery.Snappy && !c.options.RawSnappy {
-		plain, err := decompress(delivery.Body, delivery.Text)
+		plain, err := protocol.Decompress(delivery.Body, delivery.Text)
 		if err != nil {
 			c.count.corrupt.Add(1)
 			c.log.Warn("delivery does not decompress", "topic", delivery.Topic, "msg_id", delivery.ID, "err", err)

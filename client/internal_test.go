@@ -243,28 +243,6 @@ func TestSizeIsAnUpperBound(t *testing.T) {
 	}
 }
 
-// FuzzDecompress: whatever comes, it neither panics nor makes more than it may, and what compress made
-// comes back.
-func FuzzDecompress(f *testing.F) {
-	f.Add([]byte("h0kiteq-snappy-\xfe\r\x00j\r\x00"), false)
-	f.Add([]byte("aDBraXRlcS1zbmFwcHkt/g0Aag0A"), true)
-	f.Add([]byte("\x80\x80\x80\x08\x00"), false)
-	f.Add([]byte{}, true)
-	f.Fuzz(func(t *testing.T, body []byte, text bool) {
-		plain, err := decompress(body, text)
-		if err != nil && kite.CodeOf(err) == kite.Internal || len(plain) > MaxDecompressed || len(plain) > maxRatio*len(body) {
-			t.Fatalf("%d bytes from %d, %v", len(plain), len(body), err)
-		}
-		block, err := compress(body, text)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if back, err := decompress(block, text); err != nil || !bytes.Equal(back, body) {
-			t.Fatalf("came back as %x, %v, want %x", back, err, body)
-		}
-	})
-}
-
 // Addresses may carry a password, and errors end up in logs.
 func TestAddressesHideThePassword(t *testing.T) {
 	t.Parallel()

@@ -16,6 +16,8 @@ const (
 	MaxDeliverLimit = kite.MaxDeliverLimit
 	// MaxLifetime is the longest that a broker keeps a message.
 	MaxLifetime = kite.MaxLifetime
+	// MaxDecompressed is the longest body that is compressed or decompressed, bytes.
+	MaxDecompressed = protocol.MaxPlain
 )
 
 // headroom is kept free in a frame: the broker fills in header fields, and the message must fit
@@ -79,7 +81,7 @@ func (m *Message) outgoing(group string, commit bool, now time.Time) (outgoing, 
 	compressed := m.Compress
 	if compressed {
 		var err error
-		if o.body, err = compress(m.Body, m.Text); err != nil {
+		if o.body, err = protocol.Compress(m.Body, m.Text); err != nil {
 			return outgoing{}, err
 		}
 	}

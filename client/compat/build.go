@@ -1,14 +1,12 @@
 package compat
 
 import (
-	"fmt"
 	"math/rand/v2"
 	"time"
 
-	"github.com/klauspost/compress/s2"
-
 	"github.com/kiteq/kiteq/client"
 	"github.com/kiteq/kiteq/client/compat/protocol"
+	wire "github.com/kiteq/kiteq/internal/protocol"
 )
 
 // MessageId returns a random message id: 32 hexadecimal digits.
@@ -34,25 +32,10 @@ func SendBytesMessage(c *KiteQClient, body []byte, topic, messageType string) bo
 }
 
 // Compress returns the data as one snappy block. A Send does it by itself.
-func Compress(data []byte) ([]byte, error) {
-	if len(data) > client.MaxDecompressed {
-		return nil, &client.Error{Code: client.TooLarge, Op: "compress", Err: fmt.Errorf("%d bytes, at most %d are allowed", len(data), client.MaxDecompressed)}
-	}
-	return s2.EncodeSnappy(nil, data), nil
-}
+func Compress(data []byte) ([]byte, error) { return wire.Compress(data, false) }
 
 // Decompress reverses Compress. A body is decompressed before a listener gets it.
-func Decompress(data []byte) ([]byte, error) {
-	size, err := s2.DecodedLen(data)
-	if err == nil && size > client.MaxDecompressed {
-		return nil, &client.Error{Code: client.TooLarge, Op: "decompress", Err: fmt.Errorf("%d bytes, at most %d are allowed", size, client.MaxDecompressed)}
-	}
-	plain, err := s2.Decode(nil, data)
-	if err != nil {
-		return nil, &client.Error{Code: client.Invalid, Op: "decompress", Err: fmt.Errorf("%d bytes are no snappy block: %w", len(data), err)}
-	}
-	return plain, nil
-}
+func Decompress(data []byte) ([]byte, error) { return wire.Decompress(data, false) }
 
 // Strategy chooses one of the addresses, "" of none. A client's own choice is random and is not set by it.
 type Strategy interface {
