@@ -32,9 +32,12 @@ type Config struct {
 	AdminHost string `toml:"admin_host"`
 	// Topics are the topics to serve. Default ["message"]. Read again by /reload.
 	Topics []string `toml:"topics"`
-	// ZKHost says where the registry is: "embedded", "embedded://ip:port?data=dir", "zk://host:port,..."
-	// or "host:port,...". Default "embedded": 127.0.0.1:2181.
+	// ZKHost says where the registry is: "embedded", "embedded://ip:port?data=dir", "zk://host:port,...",
+	// "host:port,..." or "file://path". Default "embedded": 127.0.0.1:2181.
 	ZKHost string `toml:"zkhost"`
+	// BindingsFile is where the last bindings are kept that ZooKeeper told, so that the broker can start
+	// while it is away; "" means nowhere. Default "data/bindings.json".
+	BindingsFile string `toml:"bindings_file"`
 	// Store says where messages are kept: "mmap://dir?sync=always|os|200ms&segment=256MiB", "memory://" or,
 	// to measure the network without a store, "mock://". Default "mmap://data/journal".
 	Store string `toml:"db"`
@@ -77,7 +80,7 @@ const (
 func Default() Config {
 	return Config{
 		Bind: ":13800", AdminHost: "127.0.0.1", Topics: []string{"message"},
-		ZKHost: "embedded", Store: "mmap://data/journal",
+		ZKHost: "embedded", BindingsFile: "data/bindings.json", Store: "mmap://data/journal",
 		ClusterName: "default_dev", InFlight: session.DefaultInFlight, DrainTimeout: 10 * time.Second,
 		Network:     transport.Options{}.WithDefaults(),
 		Lane:        sequence.Options{}.WithDefaults(),

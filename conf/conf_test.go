@@ -182,7 +182,7 @@ func TestParseRegistry(t *testing.T) {
 			t.Errorf("%s: %+v", test.raw, u.Embedded)
 		}
 	}
-	for _, raw := range []string{"embedded://host:1", "embedded://127.0.0.1:1?dir=x", "file://x", ""} {
+	for _, raw := range []string{"embedded://host:1", "embedded://127.0.0.1:1?dir=x", "file://", "etcd://x", ""} {
 		if _, err := ParseRegistry(raw); err == nil {
 			t.Errorf("%q was accepted", raw)
 		}

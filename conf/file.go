@@ -8,8 +8,8 @@ import (
 	"github.com/BurntSushi/toml"
 )
 
-// file is what a configuration file may hold: our keys, and beside them the tables of the original KiteQ.
-type file struct {
+// document is what a configuration file may hold: our keys, and beside them the tables of the original KiteQ.
+type document struct {
 	*Config
 	Registries map[string]map[string]any `toml:"registry"`
 	Clusters   map[string]map[string]any `toml:"clusters"`
@@ -23,7 +23,7 @@ func (c *Config) readFile(path, cluster string) (problems []error, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("configuration: %w: name one that can be read with -configPath", err)
 	}
-	f := file{Config: c}
+	f := document{Config: c}
 	meta, err := toml.Decode(string(text), &f)
 	if err != nil {
 		var syntax toml.ParseError
@@ -42,7 +42,7 @@ func (c *Config) readFile(path, cluster string) (problems []error, err error) {
 		if cluster == "" {
 			cluster = c.ClusterName
 		}
-		o := original{file: f, cluster: cluster, ours: meta.IsDefined, bad: bad}
+		o := original{document: f, cluster: cluster, ours: meta.IsDefined, bad: bad}
 		o.adopt()
 	}
 	return problems, nil

@@ -20,7 +20,7 @@ func flags(c *Config, path *string, usage io.Writer) *flag.FlagSet {
 	set.IntVar(&c.AdminPort, "pport", c.AdminPort, "`port` of health checks, counters and profiles; 0: that of -bind + 1, -1: none")
 	set.StringVar(&c.AdminHost, "adminHost", c.AdminHost, "numeric `address` on which -pport listens; 0.0.0.0: all")
 	set.Var((*list)(&c.Topics), "topics", "`topics` to serve, separated by commas")
-	set.StringVar(&c.ZKHost, "zkhost", c.ZKHost, "`registry`: embedded, embedded://ip:port?data=dir, zk://host:port,... or host:port,...")
+	set.StringVar(&c.ZKHost, "zkhost", c.ZKHost, "`registry`: embedded, embedded://ip:port?data=dir, zk://host:port,..., host:port,... or file://path")
 	set.StringVar(&c.Store, "db", c.Store, "`store`: mmap://dir?sync=always|os|200ms, file://dir, memory:// or mock://")
 	set.StringVar(&c.ClusterName, clusterFlag, c.ClusterName, "`name` of the cluster: chooses it in a file of the original KiteQ")
 	set.BoolVar(&c.DeliveryFirst, "deliveryFirst", c.DeliveryFirst, "deliver before the message is stored")

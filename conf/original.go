@@ -16,7 +16,7 @@ import (
 // The chosen cluster's env chooses the registry. The other clusters are not looked at but for the names of
 // their keys: a misspelt key is one in every cluster.
 type original struct {
-	file
+	document
 	cluster string
 	ours    func(key ...string) bool // tells whether the file sets a key of ours
 	bad     func(format string, args ...any)

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/kiteq/kiteq/registry/embedded"
+	"github.com/kiteq/kiteq/registry/file"
 	"github.com/kiteq/kiteq/registry/zk"
 	"github.com/kiteq/kiteq/store/memory"
 	"github.com/kiteq/kiteq/store/mmap"
@@ -44,6 +45,7 @@ func ParseStore(raw string) (StoreURL, error) {
 
 // RegistryURL is a parsed -zkhost: one of its fields is set.
 type RegistryURL struct {
+	File     *file.Options
 	Embedded *embedded.Options
 	ZK       *zk.Options
 }
@@ -55,6 +57,10 @@ const embeddedDir = "data/registry"
 func ParseRegistry(raw string) (RegistryURL, error) {
 	if raw == "embedded" {
 		raw = "embedded://"
+	}
+	if strings.HasPrefix(raw, "file://") {
+		o, err := file.ParseURL(raw)
+		return RegistryURL{File: &o}, err
 	}
 	rest, ok := strings.CutPrefix(raw, "embedded://")
 	if !ok {

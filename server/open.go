@@ -5,18 +5,18 @@ import (
 	"log/slog"
 	"net"
 	"strconv"
+	"time"
 
 	"github.com/kiteq/kiteq/conf"
-	"github.com/kiteq/kiteq/registry"
 	"github.com/kiteq/kiteq/registry/embedded"
+	"github.com/kiteq/kiteq/registry/file"
+	"github.com/kiteq/kiteq/registry/remember"
 	"github.com/kiteq/kiteq/registry/zk"
 	"github.com/kiteq/kiteq/store"
 	"github.com/kiteq/kiteq/store/memory"
 	"github.com/kiteq/kiteq/store/mmap"
 	"github.com/kiteq/kiteq/store/mock"
 )
-
-type registryBindings = registry.Bindings
 
 // openStore opens the journal that the URL names.
 func openStore(raw string, log *slog.Logger) (store.Journal, error) {
@@ -41,11 +41,23 @@ func openStore(raw string, log *slog.Logger) (store.Journal, error) {
 	return journal, nil
 }
 
+// rememberAfter is how long a starting broker waits for ZooKeeper before it takes the bindings of its
+// last run.
+const rememberAfter = 5 * time.Second
+
 // openRegistry connects to the registry; the embedded one is reached as any other.
 func (s *Server) openRegistry() error {
 	url, err := conf.ParseRegistry(s.config.ZKHost)
 	if err != nil {
 		return err
+	}
+	if url.File != nil {
+		registry, err := file.Open(*url.File, s.log)
+		if err != nil {
+			return err
+		}
+		s.registry, s.follow = registry, registry.Run
+		return nil
 	}
 	options := zk.Options{}
 	if url.ZK != nil {
@@ -56,8 +68,15 @@ func (s *Server) openRegistry() error {
 		}
 		options.Hosts = []string{s.embedded.Addr()}
 	}
-	s.registry, err = zk.Connect(options, s.log)
-	return err
+	session, err := zk.Connect(options, s.log)
+	if err != nil {
+		return err
+	}
+	s.registry, s.follow = session, session.Run
+	if url.ZK != nil && s.config.BindingsFile != "" {
+		s.registry = remember.New(session, s.config.BindingsFile, rememberAfter, s.log)
+	}
+	return nil
 }
 
 // advertised is the numeric address that clients dial: old Go clients compare it with the peer's address

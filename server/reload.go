@@ -40,6 +40,9 @@ func (s *Server) Reload(ctx context.Context) ([]string, error) {
 // reload runs in the goroutine of Run, which owns the crew.
 func (s *Server) reload(ctx context.Context, crew *crew) reloaded {
 	c, err := s.control.Reload()
+	if again, ok := s.registry.(interface{ Reload(context.Context) error }); ok && err == nil {
+		err = again.Reload(ctx) // a registry file is read with the configuration
+	}
 	if err != nil {
 		return reloaded{err: fmt.Errorf("the topics stay as they are: %w", err)}
 	}

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"os"
+	"slices"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -19,6 +21,7 @@ import (
 	"github.com/kiteq/kiteq/handler/session"
 	"github.com/kiteq/kiteq/handler/txn"
 	"github.com/kiteq/kiteq/internal/kite"
+	"github.com/kiteq/kiteq/registry"
 	"github.com/kiteq/kiteq/registry/embedded"
 	"github.com/kiteq/kiteq/registry/zk"
 	"github.com/kiteq/kiteq/server/admin"
@@ -42,7 +45,8 @@ type Server struct {
 
 	journal    store.Journal
 	embedded   *embedded.Server // nil with a ZooKeeper elsewhere
-	registry   *zk.Registry
+	registry   registry.Registry
+	follow     func(context.Context) error // runs the registry
 	exchange   *exchange.Exchange
 	directory  *session.Directory
 	lane       *sequence.Lane
@@ -82,6 +86,7 @@ func New(c conf.Config, control Control, log *slog.Logger) (_ *Server, err error
 	if s.journal, err = openStore(c.Store, log); err != nil {
 		return nil, err
 	}
+	c.Lane.DeliverFirst = c.DeliveryFirst
 	if s.lane, err = sequence.Open(c.Lane, s.journal, s.exchange, log); err != nil {
 		return nil, err
 	}
@@ -117,6 +122,7 @@ func (s *Server) assemble() {
 			})
 		}
 	}
+	s.lane.Follow(s.dispatcher)
 	s.handler.Connect(s.lane, s.dispatcher, s.checker)
 	s.transport = transport.New(c.Network, s.handler, s.log)
 }
@@ -181,7 +187,7 @@ func (s *Server) Run(ctx context.Context) error {
 		crew.start("embedded registry", s.embedded.Run)
 	}
 	crew.start("heap dumps", s.dumpHeaps)
-	crew.start("registry", s.registry.Run)
+	crew.start("registry", s.follow)
 	crew.start("lane", func(ctx context.Context) error { return s.lane.Run(ctx, s.handler, s.dispatcher, s.checker) })
 	crew.start("delivery", s.dispatcher.Run)
 	crew.start("checks", s.checker.Run)
@@ -191,7 +197,7 @@ func (s *Server) Run(ctx context.Context) error {
 		s.serving.Store(true)
 		close(s.started)
 		s.log.Info("broker serves", "addr", s.advertised, "admin", s.AdminAddr(), "topics", s.config.Topics,
-			"class", string(s.journal.Class()), "registry", s.config.ZKHost, "cluster", s.config.ClusterName)
+			"class", string(s.journal.Class()), "registry", zk.Redacted(s.config.ZKHost), "cluster", s.config.ClusterName)
 		err = s.serve(ctx, crew)
 	}
 	close(s.closing)
@@ -212,7 +218,9 @@ func (s *Server) serve(ctx context.Context, crew *crew) error {
 	}
 }
 
-// announce brings the broker from "can be dialled" to "is found".
+// announce brings the broker from "can be dialled" to "is found". It returns when clients can find it, or
+// when the registry is away and the bindings of the last run are in force: then those who know the broker
+// are served, and the announcement goes on in the background.
 func (s *Server) announce(ctx context.Context, crew *crew) error {
 	select {
 	case <-s.transport.Ready():
@@ -222,29 +230,62 @@ func (s *Server) announce(ctx context.Context, crew *crew) error {
 	case <-ctx.Done():
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, registryPatience)
-	defer cancel()
-	if err := s.registry.CreateTopics(ctx, s.config.Topics); err != nil {
-		return s.registryError(err)
-	}
+	loaded, announced := s.watch(crew, s.config.Topics), make(chan struct{})
+	crew.start("announcement", func(ctx context.Context) error { return s.appear(ctx, loaded, announced) })
+	timer := time.NewTimer(registryPatience)
+	defer timer.Stop()
 	select {
-	case <-s.watch(crew, s.config.Topics):
+	case <-announced:
 	case err := <-crew.failed:
 		return err
 	case <-ctx.Done():
-		return s.registryError(ctx.Err())
-	}
-	if err := s.registry.Announce(ctx, s.advertised, s.config.Topics); err != nil {
-		return s.registryError(err)
+	case <-timer.C:
+		err := s.registryError(context.DeadlineExceeded)
+		if !s.exchange.Loaded() {
+			return err
+		}
+		s.log.Warn("the registry is away: the groups of the last run are served, clients find the broker when it is back", "err", err)
 	}
 	return nil
+}
+
+// appear creates the topics' nodes, waits for the bindings and announces the broker, in this order, and
+// tries until it is done or ctx ends.
+func (s *Server) appear(ctx context.Context, loaded <-chan struct{}, announced chan struct{}) error {
+	for {
+		topics := *s.topics.Load()
+		err := s.registry.CreateTopics(ctx, topics)
+		if err == nil {
+			err = loadedBy(ctx, loaded)
+		}
+		if err == nil {
+			err = s.registry.Announce(ctx, s.advertised, topics)
+		}
+		switch {
+		case err == nil:
+			close(announced)
+			return nil
+		case ctx.Err() != nil:
+			return nil
+		case kite.CodeOf(err) == kite.Invalid:
+			return s.registryError(err)
+		}
+		s.log.Warn("announcement failed, trying again", "err", err)
+		retry := time.NewTimer(time.Second)
+		select {
+		case <-retry.C:
+		case <-ctx.Done():
+			retry.Stop()
+			return nil
+		}
+	}
 }
 
 func (s *Server) registryError(err error) error {
 	if why := s.registry.Ready(); why != nil {
 		err = why
 	}
-	return fmt.Errorf("registry %s: %w: is ZooKeeper running there? name one that is with -zkhost, or use -zkhost=embedded", s.config.ZKHost, err)
+	return fmt.Errorf("registry %s: %w: is it running there? name one that is with -zkhost, or use -zkhost=embedded", zk.Redacted(s.config.ZKHost), err)
 }
 
 // stop takes the broker down, upstream first: nobody finds it any more, those who are connected are
@@ -253,6 +294,7 @@ func (s *Server) registryError(err error) error {
 func (s *Server) stop(ctx context.Context, crew *crew) error {
 	s.serving.Store(false)
 	s.log.Info("broker stops", "drain_timeout", s.config.DrainTimeout)
+	crew.stop("announcement")
 	withdraw, cancel := context.WithTimeout(ctx, 5*time.Second)
 	if err := s.registry.Withdraw(withdraw); err != nil {
 		s.log.Warn("withdraw failed, clients find the broker until its session ends", "err", err)
@@ -295,10 +337,10 @@ func (s *Server) release() {
 }
 
 // bindings compiles every picture of the registry into routes. loaded is closed after the first.
-func (s *Server) bindings(loaded chan struct{}) func(bindings registryBindings) {
+func (s *Server) bindings(loaded chan struct{}) func(bindings registry.Bindings) {
 	first := true
 	complained := map[string]bool{}
-	return func(bindings registryBindings) {
+	return func(bindings registry.Bindings) {
 		var routes []kite.Route
 		for topic, groups := range bindings {
 			for _, g := range groups {
@@ -313,7 +355,7 @@ func (s *Server) bindings(loaded chan struct{}) func(bindings registryBindings) 
 				}
 			}
 		}
-		s.exchange.Swap(routes)
+		s.exchange.Swap(slices.Collect(maps.Keys(bindings)), routes)
 		s.dispatcher.Routes(s.exchange.Routes())
 		s.log.Info("bindings read", "routes", len(routes))
 		if first {

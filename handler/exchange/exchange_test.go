@@ -12,7 +12,7 @@ func TestSwap(t *testing.T) {
 	if e.Loaded() || e.Routes() != nil || e.Route("trade", "s-a") != nil {
 		t.Fatal("a new exchange knows nothing")
 	}
-	e.Swap([]kite.Route{{Topic: "trade", Group: "s-b"}, {Topic: "fee", Group: "s-a"}, {Topic: "trade", Group: "s-a", SinceMs: 7}})
+	e.Swap([]string{"trade", "fee"}, []kite.Route{{Topic: "trade", Group: "s-b"}, {Topic: "fee", Group: "s-a"}, {Topic: "trade", Group: "s-a", SinceMs: 7}})
 	var order []string
 	for _, r := range e.Routes() {
 		order = append(order, r.Topic+" "+r.Group)
@@ -23,8 +23,11 @@ func TestSwap(t *testing.T) {
 	if r := e.Route("trade", "s-a"); r == nil || r.SinceMs != 7 {
 		t.Errorf("route %+v", r)
 	}
-	e.Swap(nil)
-	if !e.Loaded() || e.Route("trade", "s-a") != nil {
+	if !e.Knows("fee") || e.Knows("other") {
+		t.Error("it knows the topics that it was told")
+	}
+	e.Swap([]string{"trade"}, nil)
+	if !e.Loaded() || e.Route("trade", "s-a") != nil || e.Knows("fee") {
 		t.Error("the second table replaces the first")
 	}
 }

@@ -90,12 +90,14 @@ type rig struct {
 }
 
 type routes struct {
-	unknown bool
-	all     []kite.Route
+	unknown  bool
+	all      []kite.Route
+	unserved []string
 }
 
-func (r *routes) Loaded() bool         { return !r.unknown }
-func (r *routes) Routes() []kite.Route { return r.all }
+func (r *routes) Loaded() bool            { return !r.unknown }
+func (r *routes) Routes() []kite.Route    { return r.all }
+func (r *routes) Knows(topic string) bool { return !slices.Contains(r.unserved, topic) }
 
 func newRig(t testing.TB, j store.Journal, o Options) *rig {
 	t.Helper()

@@ -29,6 +29,8 @@ type Follower interface {
 type Router interface {
 	Loaded() bool
 	Routes() []kite.Route
+	// Knows tells whether Routes has all groups of the topic.
+	Knows(topic string) bool
 }
 
 // Lane is the one writer of the journal. Everything that changes the broker's durable state is
@@ -284,6 +286,14 @@ func (l *Lane) needs(retention time.Duration) store.Needs {
 			n.Floors[route.Topic] = floor
 		}
 		topics[route.Topic] = true
+	}
+	for key, standing := range l.state.standings {
+		if l.routes.Knows(key.topic) {
+			continue // whoever is not among the routes has left
+		}
+		if floor, ok := n.Floors[key.topic]; !ok || standing.Floor() < floor {
+			n.Floors[key.topic] = standing.Floor() // the topic is not served now, and may be again
+		}
 	}
 	for stream := range l.state.heads {
 		if store.IsDead(stream) {

@@ -274,6 +274,25 @@ func TestNeeds(t *testing.T) {
 	}
 }
 
+// TestNeedsOfUnservedTopics keeps what groups of a topic need that is not served now: who left the topic out
+// of the configuration by mistake must find everything again.
+func TestNeedsOfUnservedTopics(t *testing.T) {
+	t.Parallel()
+	r := memoryRig(t)
+	for n := range 4 {
+		r.turn(item(message, "trade", n))
+	}
+	r.turn(progress("trade", "s-a", kite.Progress{Floor: 4}), progress("trade", "s-b", kite.Progress{Floor: 2}))
+	r.routes.unserved = []string{"trade"}
+	if got := r.needs(0).Floors["trade"]; got != 2 {
+		t.Errorf("floor %d, want that of the slowest group, 2", got)
+	}
+	r.routes.unserved = nil // it is served, and nobody is bound: both have left
+	if got, ok := r.needs(0).Floors["trade"]; ok {
+		t.Errorf("floor %d for groups that left", got)
+	}
+}
+
 // trimmer tells whether Trim was asked.
 type trimmer struct {
 	store.Journal

@@ -11,6 +11,8 @@ import (
 // Conn is the connection under a session, as the transport provides it.
 type Conn interface {
 	// Write sends the buffer's bytes and recycles it: the caller has given it away. It never blocks.
+	// The bytes leave after the reply of a read that is under way: a new member's first delivery comes
+	// after the answer to its ConnMeta.
 	// A connection whose unsent bytes pass the hard bound is closed.
 	Write(b *Buffer)
 	// Writable tells whether unsent bytes are below the soft bound: deliveries and checks wait while

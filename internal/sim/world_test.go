@@ -116,7 +116,7 @@ func (w *world) run(part func(context.Context) error) (stop func()) {
 }
 
 func (w *world) reroute() {
-	w.exchange.Swap(slices.Clone(w.routes))
+	w.exchange.Swap(w.topics, slices.Clone(w.routes))
 	w.dispatcher.Routes(w.exchange.Routes())
 	synctest.Wait()
 }
@@ -132,6 +132,7 @@ func (w *world) crash() {
 
 // conn is one client's connection.
 type conn struct {
+	loop       sync.Mutex // held by the event loop that the connection would have
 	w          *world
 	name       string
 	group      string
@@ -148,7 +149,10 @@ type request struct {
 	header protocol.HeaderView
 }
 
+// Write comes after the reply of a read that is under way, as on an event loop.
 func (c *conn) Write(b *session.Buffer) {
+	c.loop.Lock()
+	defer c.loop.Unlock()
 	c.saw(b.B)
 	b.Recycle()
 }
@@ -178,8 +182,10 @@ func (c *conn) say(raw []byte) {
 	if err != nil {
 		c.w.t.Fatal(err)
 	}
+	c.loop.Lock()
 	reply, err := c.w.handler.Frames(c.session, []protocol.Frame{frame}, nil)
 	c.saw(reply)
+	c.loop.Unlock()
 	if err != nil {
 		c.note("closed: " + err.Error())
 		c.w.drop(c.name)
