@@ -103,8 +103,12 @@ func FuzzDecompress(f *testing.F) {
 		}
 		f.Add(block, text)
 	}
+	f.Add([]byte("\x80\x80\x80\x08\x00"), false)
 	f.Fuzz(func(t *testing.T, body []byte, text bool) {
 		plain, err := Decompress(body, text)
+		if len(plain) > MaxPlain || len(plain) > maxRatio*len(body) {
+			t.Fatalf("%d bytes became %d", len(body), len(plain))
+		}
 		if err != nil {
 			return
 		}
