@@ -266,8 +266,10 @@ func TestSlowReader(t *testing.T) {
 	if _, err := io.CopyN(io.Discard, slow, int64(total)); err != nil {
 		t.Fatal(err)
 	}
-	if got := <-h.writable; got != s || !s.Conn.Writable() {
-		t.Error("the session is not writable again")
+	for !s.Conn.Writable() { // it may have been so for a moment before
+		if got := <-h.writable; got != s {
+			t.Fatal("another session is writable again")
+		}
 	}
 	for range 4096 {
 		write(s, 256<<10)
