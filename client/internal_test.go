@@ -247,9 +247,9 @@ func TestSizeIsAnUpperBound(t *testing.T) {
 func TestAddressesHideThePassword(t *testing.T) {
 	t.Parallel()
 	for addr, want := range map[string]string{
-		"zk://me:s3cret@h:1/x":    "zk://***@h:1/x",
-		"me:s3cret@h:1":           "***@h:1",
-		"zk://me:s3c@ret@h:1,k:1": "zk://***@h:1,k:1",
+		"zk://me:s3cret@h:1/x":    "zk://me:***@h:1/x",
+		"me:s3cret@h:1":           "me:***@h:1",
+		"zk://me:s3c@ret@h:1,k:1": "zk://me:***@h:1,k:1",
 		"h:1":                     "h:1",
 		"zk://h:1/chroot":         "zk://h:1/chroot",
 		"file:///etc/a@b":         "file:///etc/a@b",

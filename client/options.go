@@ -6,11 +6,11 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"strings"
 	"time"
 
 	"github.com/kiteq/kiteq/internal/kite"
 	"github.com/kiteq/kiteq/registry"
+	"github.com/kiteq/kiteq/registry/zk"
 )
 
 // Options say who the client is and where its brokers are. Registry, ZKHost or Brokers, and Group
@@ -129,7 +129,7 @@ func (o Options) Validate() error {
 		problem("no Registry, no ZKHost and no Brokers: give one, for example ZKHost \"127.0.0.1:2181\"")
 	}
 	if o.Registry != nil && o.ZKHost != "" {
-		problem("Registry and ZKHost %q are both set: give one of them", withoutSecret(o.ZKHost))
+		problem("Registry and ZKHost %q are both set: give one of them", zk.Redacted(o.ZKHost))
 	}
 	for _, addr := range o.Brokers {
 		if _, _, err := net.SplitHostPort(addr); err != nil {
@@ -202,26 +202,10 @@ func (o Options) source() string {
 	case len(o.Brokers) > 0:
 		return fmt.Sprintf("brokers %v", o.Brokers)
 	case o.ZKHost != "":
-		return "registry " + withoutSecret(o.ZKHost)
+		return "registry " + zk.Redacted(o.ZKHost)
 	}
 	if s, ok := o.Registry.(fmt.Stringer); ok {
 		return "registry " + s.String()
 	}
 	return "the registry"
-}
-
-// withoutSecret hides the user and password that a registry address may begin with.
-func withoutSecret(addr string) string {
-	scheme, rest, ok := strings.Cut(addr, "://")
-	if !ok {
-		scheme, rest = "", addr
-	}
-	i := strings.LastIndexByte(rest, '@')
-	if i < 0 || strings.HasPrefix(addr, fileScheme) {
-		return addr
-	}
-	if ok {
-		scheme += "://"
-	}
-	return scheme + "***" + rest[i:]
 }

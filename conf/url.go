@@ -1,6 +1,7 @@
 package conf
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/url"
@@ -38,7 +39,7 @@ func ParseStore(raw string) (StoreURL, error) {
 	case "rocksdb":
 		return StoreURL{}, fmt.Errorf("%q: there is no rocksdb here: use mmap://dir in another directory, the old data is not read", raw)
 	case "mysql":
-		return StoreURL{}, fmt.Errorf("%q: the MySQL store comes with a later version: use mmap://dir until then", raw)
+		return StoreURL{}, errors.New("mysql://: the MySQL store comes with a later version: use mmap://dir until then")
 	}
 	return StoreURL{}, fmt.Errorf("%q: use mmap://dir, file://dir, memory:// or mock://", raw)
 }

@@ -181,9 +181,10 @@ func parseAuth(text string) (auth string, err error) {
 }
 
 // Redacted returns an address, right or wrong, with "***" instead of its password, for messages and logs.
+// The path of a registry file has none.
 func Redacted(text string) string {
 	at := strings.LastIndexByte(text, '@')
-	if at < 0 {
+	if at < 0 || strings.HasPrefix(text, "file://") {
 		return text
 	}
 	before, scheme := strings.TrimSpace(text[:at]), ""
