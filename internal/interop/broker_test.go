@@ -287,3 +287,6 @@ func (b *logBuffer) String() string {
 	defer b.mu.Unlock()
 	return b.text.String()
 }
+
+// controlNone is no control over the process.
+var controlNone = server.Control{} //nolint:gochecknoglobals // a constant

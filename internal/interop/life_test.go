@@ -52,13 +52,21 @@ type life struct {
 	producer, consumer *peer
 }
 
-// raw writes bytes of a vector and wants those of another, to the bit.
-func (p *peer) raw(send []byte, want string) {
+// raw writes bytes of a vector and wants those of another, to the bit, but for the opaque when one is given.
+func (p *peer) raw(send []byte, want string, opaque ...uint32) {
 	p.t.Helper()
 	p.write(send)
-	fr := p.next()
-	if got := p.framing.encode(fr); !bytes.Equal(got, vector(p.t, want)) {
-		p.t.Fatalf("answered\n%x, want %s\n%x", got, want, vector(p.t, want))
+	expected := vector(p.t, want)
+	if len(opaque) > 0 {
+		fr, _, err := p.framing.cut(expected)
+		if err != nil {
+			p.t.Fatal(err)
+		}
+		fr.opaque = opaque[0]
+		expected = p.framing.encode(fr)
+	}
+	if got := p.framing.encode(p.next()); !bytes.Equal(got, expected) {
+		p.t.Fatalf("answered\n%x, want %s\n%x", got, want, expected)
 	}
 }
 
