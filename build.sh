@@ -36,13 +36,13 @@ say() { echo "build.sh: $*" >&2; }
 # ---- what must be there ------------------------------------------------------------------------
 
 need_go() {
-  command -v go >/dev/null || die "go is not installed: install Go $oldest_go or newer from https://go.dev/dl"
+  command -v go >/dev/null || die "go is not installed: install Go $oldest_go or newer, by your package manager or from the Go project's download page"
   local version
   # Inside the module this names the toolchain that go.mod asks for, fetched when it can be.
-  version=$(go env GOVERSION 2>/dev/null) || die "$(go version 2>&1 | head -1) cannot provide Go $oldest_go: install Go $oldest_go or newer from https://go.dev/dl"
+  version=$(go env GOVERSION 2>/dev/null) || die "$(go version 2>&1 | head -1) cannot provide Go $oldest_go: install Go $oldest_go or newer, by your package manager or from the Go project's download page"
   version=${version#go}
   [[ $(printf '%s\n' "$oldest_go" "$version" | sort -V | head -1) == "$oldest_go" ]] ||
-    die "Go $version is too old: install Go $oldest_go or newer from https://go.dev/dl"
+    die "Go $version is too old: install Go $oldest_go or newer, by your package manager or from the Go project's download page"
 }
 
 # need_packages PACKAGE... installs Debian packages.
