@@ -46,7 +46,7 @@ func (c *conn) Write(b *session.Buffer) {
 	if unsent > closeFactor*limit {
 		c.queued.Add(-n)
 		b.Recycle()
-		c.Close(kite.Errorf(kite.Busy, "%d unsent bytes: the client does not read", unsent))
+		c.Close(deaf(unsent))
 		return
 	}
 	err := c.conn.AsyncWrite(b.B, func(g gnet.Conn, err error) error {
@@ -71,16 +71,27 @@ func (c *conn) measured(g gnet.Conn, err error) error {
 	return nil
 }
 
-// settle notes how much the socket did not take and tells the handler when there is room again.
+// settle notes how much the socket did not take and tells the handler when there is room again. Replies
+// that the event loop itself writes pass the bounds only here.
 func (c *conn) settle(buffered int) {
 	c.buffered.Store(int64(buffered))
-	if c.full.Load() && c.unsent() <= int64(c.transport.options.OutboundBytes)/2 {
+	limit := int64(c.transport.options.OutboundBytes)
+	switch unsent := c.unsent(); {
+	case unsent > closeFactor*limit:
+		c.Close(deaf(unsent))
+	case unsent > limit:
+		c.full.Store(true)
+	case c.full.Load() && unsent <= limit/2:
 		c.full.Store(false)
 		c.transport.handler.Writable(c.session)
 	}
 }
 
 func (c *conn) unsent() int64 { return c.queued.Load() + c.buffered.Load() }
+
+func deaf(unsent int64) error {
+	return kite.Errorf(kite.Busy, "%d unsent bytes: the client does not read", unsent)
+}
 
 // Writable implements session.Conn.
 func (c *conn) Writable() bool { return !c.full.Load() && !c.closed.Load() }

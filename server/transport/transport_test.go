@@ -287,6 +287,30 @@ func TestSlowReader(t *testing.T) {
 	}
 }
 
+// TestSpeakerThatDoesNotRead asks without reading the answers. They are bounded as deliveries are.
+func TestSpeakerThatDoesNotRead(t *testing.T) {
+	t.Parallel()
+	h := newFake()
+	tr := start(t, Options{OutboundBytes: 1 << 20}, h)
+	deaf := dial(t, tr)
+	s := <-h.opened
+	var pings []byte
+	for n := range 4096 {
+		pings = protocol.AppendHeartbeat(pings, protocol.FramingG, uint32(n+1), int64(n))
+	}
+	for sent := 0; ; sent += len(pings) {
+		if _, err := deaf.Write(pings); err != nil {
+			break
+		}
+		if sent > 256<<20 {
+			t.Fatalf("%d bytes of answers wait for a client that does not read", sent)
+		}
+	}
+	if got := <-h.closed; got != s {
+		t.Error("another session was closed")
+	}
+}
+
 func TestListenErrors(t *testing.T) {
 	t.Parallel()
 	l, err := net.Listen("tcp4", "127.0.0.1:0")
