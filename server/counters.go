@@ -20,7 +20,7 @@ func (s *Server) Counters(ctx context.Context) (admin.Counters, error) {
 	c := admin.Counters{
 		Topics: *s.topics.Load(), Received: received.Received,
 		Accepted: received.Accepted, AcceptLimit: s.config.AcceptPerSecond,
-		Flows: flows, Groups: map[string][]string{},
+		Flows: flows, BadBindings: s.badBindings.Load(), Groups: map[string][]string{},
 		Waiting: s.lane.Depth(), WaitingMax: s.config.Lane.InboxItems,
 		Reads: network.Reads, ReadBytes: network.ReadBytes,
 		Writes: network.Writes, WriteBytes: network.WriteBytes, Connections: network.Connections,

@@ -59,9 +59,11 @@ type Server struct {
 	advertised string
 	topics     atomic.Pointer[[]string] // served now; replaced by reload
 	serving    atomic.Bool
-	reloads    chan chan<- reloaded // who asks Run to reload
-	started    chan struct{}        // closed when clients can find the broker
-	closing    chan struct{}        // closed when Run answers no reload any more
+	// badBindings counts what was left out of the routes.
+	badBindings atomic.Int64
+	reloads     chan chan<- reloaded // who asks Run to reload
+	started     chan struct{}        // closed when clients can find the broker
+	closing     chan struct{}        // closed when Run answers no reload any more
 }
 
 // New opens the store, replays it and makes the parts, upstream last. An error names the value and what
@@ -336,6 +338,9 @@ func (s *Server) release() {
 	}
 }
 
+// maxComplaints bounds the memory of which bad bindings were logged.
+const maxComplaints = 10_000
+
 // bindings compiles every picture of the registry into routes. loaded is closed after the first.
 func (s *Server) bindings(loaded chan struct{}) func(bindings registry.Bindings) {
 	first := true
@@ -346,7 +351,11 @@ func (s *Server) bindings(loaded chan struct{}) func(bindings registry.Bindings)
 			for _, g := range groups {
 				for _, bad := range g.Bad {
 					if !complained[bad.Error()] {
+						if len(complained) >= maxComplaints {
+							clear(complained)
+						}
 						complained[bad.Error()] = true
+						s.badBindings.Add(1)
 						s.log.Warn("binding left out", "topic", topic, "group", g.Group, "err", bad)
 					}
 				}

@@ -31,6 +31,8 @@ type Counters struct {
 	AcceptLimit int
 	// Flows has every group that is bound to a topic.
 	Flows []Flow
+	// BadBindings counts the bindings that were left out because they could not be understood.
+	BadBindings int64
 	// Groups gives the "ip:port" of each group's members.
 	Groups map[string][]string
 	// InFlight is how many deliveries are unanswered.
@@ -65,6 +67,7 @@ type stat struct {
 		TopicsRecieve map[string]int64    `json:"topics_recieve"`
 		Groups        map[string][]string `json:"groups"`
 		AcceptLimiter [2]int64            `json:"accept_limiter"` // used, limit
+		BadBindings   int64               `json:"bad_bindings"`   // since the start; the original has no such count
 	} `json:"kiteq"`
 	Network struct {
 		ReadCount    int64 `json:"read_count"`
@@ -125,6 +128,7 @@ func newStat(before, now Counters, elapsed time.Duration) stat {
 		k.Groups[group] = append([]string{}, members...) // [] and not null
 	}
 	k.AcceptLimiter = [2]int64{r.perSecond(before.Accepted, now.Accepted), int64(now.AcceptLimit)}
+	k.BadBindings = now.BadBindings
 	if now.AcceptLimit == 0 {
 		k.AcceptLimiter[1] = unlimited
 	}
