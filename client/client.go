@@ -29,8 +29,8 @@ type Client struct {
 }
 
 // Dial connects to the brokers and returns when every one of Options.Topics has a live one, or at
-// once when Options.Lazy. An error names the topic that has none until ctx ends, and why. ctx's end does not end the Client:
-// Close does.
+// once when Options.Lazy. An error names the topic that has none until ctx ends, and why. ctx's end does
+// not end the Client: Close does.
 func Dial(ctx context.Context, o Options) (*Client, error) {
 	o = o.WithDefaults()
 	if err := o.Validate(); err != nil {

@@ -42,7 +42,7 @@
 // doc/client.md has each option and the rules of PublishTx. Package compat has the original client's API,
 // for programs that move.
 //
-// The goroutines of a Client are: one for a registry session of its own, one that watches the
-// registry for each set of topics, four for
-// each broker, Options.Concurrency for handlers, and one for each check. Close ends them.
+// The goroutines of a Client are: those of a registry session of its own, one that watches the registry
+// for each set of topics, four for each broker, Options.Concurrency for handlers, and one for each check.
+// Close ends them.
 package client

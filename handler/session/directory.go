@@ -101,8 +101,9 @@ func (d *Directory) Members(group string) []*Session { return d.find(group).load
 func (d *Directory) Online(group string) bool { return len(d.Members(group)) > 0 }
 
 // Claim chooses a random member of the group that has credit, takes bytes and is warm, and takes one
-// credit of it. A member that has stopped answering is chosen only when all have. It returns nil when there is none. With fits, only those count for which it is true. One
-// goroutine at a time may claim for a group.
+// credit of it. A member that has stopped answering is chosen only when all have. It returns nil when
+// there is none. With fits, only those count for which it is true. One goroutine at a time may claim for
+// a group.
 func (d *Directory) Claim(group string, now time.Time, fits func(*Session) bool) *Session {
 	list := d.Members(group)
 	if len(list) == 0 {
