@@ -200,13 +200,25 @@ func serverIsWiped(t *testing.T, e Env) {
 	broker, client := e.Open(t, e.Short), e.Open(t, e.Short)
 	must(t, broker.Announce(patient(t), addr1, []string{"trade"}))
 	must(t, client.Bind(patient(t), []kite.Binding{kite.Fanout("s-a", "trade")}))
+	must(t, client.Bind(patient(t), []kite.Binding{kite.Direct("s-gone", "trade", "x")}))
 	seen, own := brokers(t, client, "trade"), bindings(t, broker, "trade")
 	seen.until("the broker", serves("trade", addr1))
+	own.until("both groups", bound("trade", "s-a", "s-gone"))
+	must(t, client.Unbind(patient(t), "trade", "s-gone"))
 	own.until("s-a", bound("trade", "s-a"))
 	e.Wipe()
-	own.until("nothing is bound any more", bound("trade"))
+	// The watch holds the last copy of what was bound, and gives it back.
+	look := e.look(t)
+	eventually(t, "s-a is bound again", func() bool { _, found := look.stat(registry.BindingNode("trade", "s-a")); return found })
 	must(t, client.Bind(patient(t), []kite.Binding{kite.Fanout("s-b", "trade")}))
-	own.until("s-b", bound("trade", "s-b"))
+	for got := own.next("s-b"); !bound("trade", "s-a", "s-b")(got); got = own.next("s-b") {
+		if !bound("trade", "s-a")(got) {
+			t.Errorf("meanwhile the picture was %v", got)
+		}
+	}
+	if _, found := look.stat(registry.BindingNode("trade", "s-gone")); found {
+		t.Error("a group that had left is bound again")
+	}
 	// A fresh watch shows what the server holds, and not what was remembered.
 	brokers(t, e.Open(t, e.Short), "trade").until("announced again", serves("trade", addr1))
 	seen.until("still or again seen", serves("trade", addr1))

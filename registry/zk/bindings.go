@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 
@@ -25,7 +26,9 @@ func (r *Registry) WatchBindings(ctx context.Context, topics []string, changed f
 		listing: newListing(topics, registry.BindingsNode),
 		topics:  topics,
 		groups:  map[string]map[string]*boundGroup{},
+		origins: map[string]int64{},
 		changed: changed,
+		log:     r.log,
 	}
 	for _, topic := range topics {
 		p.groups[topic] = map[string]*boundGroup{}
@@ -37,7 +40,9 @@ type bindingsPicture struct {
 	listing  *listing
 	topics   []string
 	groups   map[string]map[string]*boundGroup // by topic, by group
+	origins  map[string]int64                  // by topic: when the node above its groups was made, or 0
 	changed  func(registry.Bindings)
+	log      *slog.Logger
 	differs  bool // from what was reported last
 	reported bool
 }
@@ -62,6 +67,9 @@ type reading struct {
 // deleted in between; the watch on the list, set before, tells of it.
 func (p *bindingsPicture) refresh(ctx context.Context, s *session, pl plan) error {
 	if err := p.listing.refresh(ctx, s, pl); err != nil {
+		return err
+	}
+	if err := p.restore(ctx, s, pl); err != nil {
 		return err
 	}
 	var readings []*reading

@@ -194,6 +194,7 @@ func (s *session) put(ctx context.Context, path string, data []byte) error {
 type listed struct {
 	exists   bool
 	children []string // sorted
+	sinceMs  int64    // when the node was created, by the server's clock, Unix ms; 0 when it does not exist
 }
 
 // list returns the children of the node. With watch it hears of the next change, also of the node's
@@ -202,15 +203,16 @@ func (s *session) list(ctx context.Context, path string, watch bool) (listed, er
 	return ask(ctx, s, func(c *zk.Conn) (listed, error) {
 		for {
 			var children []string
+			var stat *zk.Stat
 			var err error
 			if watch {
-				children, _, _, err = c.ChildrenW(s.root + path)
+				children, stat, _, err = c.ChildrenW(s.root + path)
 			} else {
-				children, _, err = c.Children(s.root + path)
+				children, stat, err = c.Children(s.root + path)
 			}
 			if err == nil {
 				slices.Sort(children)
-				return listed{exists: true, children: children}, nil
+				return listed{exists: true, children: children, sinceMs: stat.Ctime}, nil
 			}
 			if !errors.Is(err, zk.ErrNoNode) || !watch {
 				return listed{}, ignoreNoNode(err)

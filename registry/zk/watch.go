@@ -186,8 +186,9 @@ func (l *listing) refresh(ctx context.Context, s *session, p plan) error {
 				return fmt.Errorf("%s: %w", path, err)
 			}
 			if found.exists != node.exists || !slices.Equal(found.children, node.children) {
-				node.listed, node.changed = found, true
+				node.changed = true
 			}
+			node.listed = found
 			node.known = node.known || watch
 			return nil
 		})
