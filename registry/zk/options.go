@@ -243,7 +243,7 @@ func checkRoot(root string) error {
 		return kite.Errorf(kite.Invalid, "chroot %q does not begin with '/'", root)
 	}
 	for _, name := range strings.Split(root[1:], "/") {
-		if name == "" || name == "." || name == ".." || strings.ContainsFunc(name, func(r rune) bool { return r < ' ' || r == 0x7f }) {
+		if name == "" || name == "." || name == ".." || strings.ContainsFunc(name, func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }) {
 			return kite.Errorf(kite.Invalid, "chroot %q: %q is no name of a znode", root, name)
 		}
 	}

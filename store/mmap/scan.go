@@ -15,6 +15,9 @@ func (r *recovery) scan(seg *segment) (stop, err error) {
 	seg.end, j.sequence, stop, err = seg.scan(segmentHeader, seg.sequence, func(off int64, h batch) error {
 		r.durable = max(r.durable, h.durable)
 		return h.records(seg.data[off:], &rec, func(at int64, topic []byte) error {
+			if rec.Kind == kite.KindCommit && rec.Ref >= seg.position(off+at) {
+				return &recordError{at, fmt.Errorf("a commit refers to %d, which comes after it", rec.Ref)}
+			}
 			st, err := r.place(&rec, topic)
 			if err != nil {
 				return &recordError{at, err}
