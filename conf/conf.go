@@ -47,7 +47,7 @@ type Config struct {
 	// AcceptPerSecond is how many publishes a second all clients together may send, half of them at once;
 	// the rest is refused as overflow. Default 0: no limit; at most 2147483647.
 	AcceptPerSecond int `toml:"accept_per_second"`
-	// DeliveryFirst asks for delivery before the message is stored. Default false.
+	// DeliveryFirst asks for delivery while the message is being synced. Default false.
 	DeliveryFirst bool `toml:"delivery_first"`
 	// LogPath is the directory of the log file, kiteq.log unless LogXML names another. Default "": standard error.
 	LogPath string `toml:"log_path"`

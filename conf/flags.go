@@ -23,7 +23,7 @@ func flags(c *Config, path *string, usage io.Writer) *flag.FlagSet {
 	set.StringVar(&c.ZKHost, "zkhost", c.ZKHost, "`registry`: embedded, embedded://ip:port?data=dir, zk://host:port,..., host:port,... or file://path")
 	set.StringVar(&c.Store, "db", c.Store, "`store`: mmap://dir?sync=always|os|200ms, file://dir, memory:// or mock://")
 	set.StringVar(&c.ClusterName, clusterFlag, c.ClusterName, "`name` of the cluster: chooses it in a file of the original KiteQ")
-	set.BoolVar(&c.DeliveryFirst, "deliveryFirst", c.DeliveryFirst, "deliver before the message is stored")
+	set.BoolVar(&c.DeliveryFirst, "deliveryFirst", c.DeliveryFirst, "deliver while the message is being synced")
 	set.StringVar(&c.LogPath, "logPath", c.LogPath, "`directory` of kiteq.log and of heap dumps (default: standard error and .)")
 	set.StringVar(&c.LogXML, "logxml", c.LogXML, "log4go `file` of the original KiteQ: its level and file name count")
 	set.StringVar(path, "configPath", *path, "TOML `file`, ours or one of the original KiteQ")

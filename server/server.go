@@ -89,7 +89,7 @@ func New(c conf.Config, control Control, log *slog.Logger) (_ *Server, err error
 		return nil, err
 	}
 	c.Lane.DeliverFirst = c.DeliveryFirst
-	if s.lane, err = sequence.Open(c.Lane, s.journal, s.exchange, log); err != nil {
+	if s.lane, err = sequence.Open(c.Lane, s.journal, router{s.exchange, s}, log); err != nil {
 		return nil, err
 	}
 	if err = s.openRegistry(); err != nil {
@@ -103,6 +103,16 @@ func New(c conf.Config, control Control, log *slog.Logger) (_ *Server, err error
 	}
 	return s, nil
 }
+
+// router is the exchange as the lane sees it: while the registry is away its picture may be an old one, by
+// which nothing is trimmed.
+type router struct {
+	*exchange.Exchange
+	server *Server
+}
+
+// Loaded implements sequence.Router.
+func (r router) Loaded() bool { return r.Exchange.Loaded() && r.server.registry.Ready() == nil }
 
 // assemble makes the parts between the network and the journal. Requests go transport -> handler -> lane
 // -> journal; what became durable goes lane -> handler (answers), dispatcher (deliveries), checker.

@@ -4,8 +4,6 @@ import (
 	"math/rand/v2"
 	"sync/atomic"
 	"time"
-
-	"github.com/kiteq/kiteq/internal/kite"
 )
 
 // Conn is the connection under a session, as the transport provides it.
@@ -130,6 +128,3 @@ func (s *Session) cold(now time.Time) bool {
 	}
 	return rand.Float64() >= float64(elapsed)/float64(w.span)
 }
-
-// ErrOtherBroker is the reason given to connections that a stopping broker closes.
-var ErrOtherBroker = kite.Errorf(kite.Unavailable, "the broker is stopping")
