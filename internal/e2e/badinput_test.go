@@ -98,7 +98,7 @@ func TestSignals(t *testing.T) {
 			b := newBroker(t, embeddedURL(zk, filepath.Join(t.TempDir(), "registry")), "trade")
 			b.Start()
 			c := dial(t, client.Options{ZKHost: zk, Group: "p-signal", Topics: []string{"trade"}})
-			if err := c.Publish(t.Context(), &client.Message{Topic: "trade", Type: "x", Body: []byte("kept")}); err != nil {
+			if err := c.Publish(patient(t), &client.Message{Topic: "trade", Type: "x", Body: []byte("kept")}); err != nil {
 				t.Fatal(err)
 			}
 			if code := b.Stop(signal); code != 0 {
@@ -168,7 +168,7 @@ func TestMalformedFrames(t *testing.T) {
 					got = append(got, buf[:n]...)
 				}
 			}
-			if err := c.Publish(t.Context(), &client.Message{Topic: "trade", Type: "x", Body: []byte("others go on")}); err != nil {
+			if err := c.Publish(patient(t), &client.Message{Topic: "trade", Type: "x", Body: []byte("others go on")}); err != nil {
 				t.Error(err)
 			}
 		})

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -24,7 +25,7 @@ type broker struct {
 	admin string
 
 	cmd    *exec.Cmd
-	exited chan error
+	exited chan struct{} // closed when the process has ended and all it wrote is in log
 	log    *syncBuffer
 }
 
@@ -74,8 +75,8 @@ func (b *broker) Start() {
 	defer tick.Stop()
 	for time.Now().Before(deadline) {
 		select {
-		case err := <-b.exited:
-			b.t.Fatalf("the broker ended at its start: %v\n%s", err, b.log.tail(20))
+		case <-b.exited:
+			b.t.Fatalf("the broker ended at its start: %v\n%s", b.cmd.ProcessState, b.log.tail(20))
 		case <-tick.C:
 		}
 		response, err := client.Get("http://" + b.admin + "/readyz")
@@ -101,8 +102,11 @@ func (b *broker) launch() {
 	if err := b.cmd.Start(); err != nil {
 		b.t.Fatal(err)
 	}
-	exited := make(chan error, 1)
-	go func(cmd *exec.Cmd) { exited <- cmd.Wait() }(b.cmd)
+	exited := make(chan struct{})
+	go func(cmd *exec.Cmd) {
+		defer close(exited)
+		_ = cmd.Wait() // what it returns is in ProcessState
+	}(b.cmd)
 	b.exited = exited
 }
 
@@ -127,15 +131,27 @@ func (b *broker) Stop(signal os.Signal) int {
 	return code
 }
 
-// freeAddr returns a loopback address that nobody listens on.
+// given are the ports that freeAddr has returned: a broker that is killed gets its own again.
+var given sync.Map //nolint:gochecknoglobals // a port is the whole process's
+
+// freeAddr returns a loopback address that nobody listens on, each once. It is below the ports that the
+// kernel gives to connections: none of these takes it before the broker does, or while it is away.
 func freeAddr(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 1000 {
+		addr := fmt.Sprintf("127.0.0.1:%d", 20_000+rand.IntN(12_000))
+		if _, taken := given.LoadOrStore(addr, true); taken {
+			continue
+		}
+		l, err := net.Listen("tcp4", addr)
+		if err != nil {
+			continue
+		}
+		l.Close()
+		return addr
 	}
-	defer l.Close()
-	return l.Addr().String()
+	t.Fatal("no port is free")
+	return ""
 }
 
 // syncBuffer is a bytes.Buffer that a process may write while a test reads.
@@ -169,6 +185,14 @@ func embeddedURL(addr, dir string) string {
 	return fmt.Sprintf("embedded://%s?data=%s", addr, dir)
 }
 
+// patient is a context for what takes a moment: a test that waits for ever says nothing.
+func patient(t *testing.T) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	t.Cleanup(cancel)
+	return ctx
+}
+
 // eventually waits until ok returns "", which it does with what is still missing.
 func eventually(t *testing.T, patience time.Duration, ok func() string) {
 	t.Helper()
@@ -186,5 +210,16 @@ func eventually(t *testing.T, patience time.Duration, ok func() string) {
 		case <-ctx.Done():
 			t.Fatalf("after %v: %s", patience, missing)
 		}
+	}
+}
+
+// TestKillOfTheDead: a broker that did not start is killed at the end of its test all the same.
+func TestKillOfTheDead(t *testing.T) {
+	t.Parallel()
+	b := newBroker(t, freeAddr(t), "no/topic")
+	b.launch()
+	<-b.exited
+	if b.Kill(); !strings.Contains(b.log.String(), "no/topic") {
+		t.Errorf("log:\n%s", b.log.String())
 	}
 }

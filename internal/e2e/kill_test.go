@@ -35,7 +35,7 @@ func TestKillLoop(t *testing.T) {
 	consumer := dial(t, client.Options{ZKHost: zk, Group: "s-kill"})
 	binding := client.Fanout("trade")
 	binding.Watermark = 1_000_000 // a second: the backlog of the kills is to go fast
-	if _, err := consumer.Subscribe(t.Context(), []client.Binding{binding}, got.take); err != nil {
+	if _, err := consumer.Subscribe(patient(t), []client.Binding{binding}, got.take); err != nil {
 		t.Fatal(err)
 	}
 	db := &database{rows: map[string]bool{}}
@@ -61,6 +61,10 @@ func TestKillLoop(t *testing.T) {
 			}
 		})
 	}
+	t.Cleanup(func() { // when the loop below gives up
+		stop()
+		wait.Wait()
+	})
 	for range kills {
 		timer := time.NewTimer(time.Duration(100+random.IntN(700)) * time.Millisecond)
 		<-timer.C

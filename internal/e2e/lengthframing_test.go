@@ -288,9 +288,15 @@ func (c *lengthClient) publish(id string, commit bool) {
 	m.Header.MessageId, m.Header.Commit, m.Header.ExpiredTime = &id, &commit, proto.Int64(-1)
 	c.opaque++
 	c.sendMessage(like, c.opaque, m)
-	ack, ok := <-c.acks
-	if !ok {
-		c.t.Fatal("the connection broke")
+	var ack vector
+	select {
+	case v, ok := <-c.acks:
+		if !ok {
+			c.t.Fatal("the connection broke")
+		}
+		ack = v
+	case <-time.After(30 * time.Second):
+		c.t.Fatalf("no answer to the publish of %s", id)
 	}
 	a := &wire.MessageStoreAck{}
 	mustUnmarshal(c.t, ack.payload, a)

@@ -119,7 +119,7 @@ func life(t *testing.T, zk string, steady, victim *broker) {
 		groups[group] = &inbox{seen: map[string]int{}, kind: map[string]string{}}
 		for range 2 {
 			c := dial(t, client.Options{ZKHost: zk, Group: group})
-			if _, err := c.Subscribe(t.Context(), []client.Binding{binding}, groups[group].take); err != nil {
+			if _, err := c.Subscribe(patient(t), []client.Binding{binding}, groups[group].take); err != nil {
 				t.Fatal(err)
 			}
 		}

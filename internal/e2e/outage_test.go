@@ -139,17 +139,17 @@ func newOutage(t *testing.T) *outage {
 	subscribe(t, zk, "s-steady", o.got)
 	leaver := subscribe(t, zk, "s-left", o.left)
 	away := dial(t, client.Options{ZKHost: zk, Group: "s-away"}) // durable, and nobody there
-	if _, err := away.Subscribe(t.Context(), []client.Binding{fast()}, newInbox().take); err != nil {
+	if _, err := away.Subscribe(patient(t), []client.Binding{fast()}, newInbox().take); err != nil {
 		t.Fatal(err)
 	}
 	o.b.bound("s-away", "s-left", "s-steady")
-	if err := away.Close(t.Context()); err != nil {
+	if err := away.Close(patient(t)); err != nil {
 		t.Fatal(err)
 	}
 	o.old = dialLength(t, o.b.addr, o.vectors, "s-old")
 	o.stream = publishSteadily(t, dial(t, client.Options{ZKHost: zk, Group: "p-steady", Topics: []string{"trade"}}))
 	o.stream.goOn(20, o.left)
-	if err := leaver.Unbind(t.Context(), "trade"); err != nil {
+	if err := leaver.Unbind(patient(t), "trade"); err != nil {
 		t.Fatal(err)
 	}
 	o.b.bound("s-away", "s-steady")
@@ -171,7 +171,7 @@ func newInbox() *inbox { return &inbox{seen: map[string]int{}, kind: map[string]
 func subscribe(t *testing.T, zk, group string, into *inbox) *client.Client {
 	t.Helper()
 	c := dial(t, client.Options{ZKHost: zk, Group: group})
-	if _, err := c.Subscribe(t.Context(), []client.Binding{fast()}, into.take); err != nil {
+	if _, err := c.Subscribe(patient(t), []client.Binding{fast()}, into.take); err != nil {
 		t.Fatal(err)
 	}
 	return c

@@ -51,11 +51,11 @@ func TestStartWithoutZooKeeper(t *testing.T) {
 	b := newBroker(t, "zk://"+zk.Addr(), "trade")
 	b.Start()
 	got := newReceived()
-	consumer, err := client.Dial(t.Context(), client.Options{ZKHost: zk.Addr(), Group: "s-away", Log: nil})
+	consumer, err := client.Dial(patient(t), client.Options{ZKHost: zk.Addr(), Group: "s-away", Log: nil})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := consumer.Subscribe(t.Context(), []client.Binding{client.Direct("trade", "pay")}, got.take); err != nil {
+	if _, err := consumer.Subscribe(patient(t), []client.Binding{client.Direct("trade", "pay")}, got.take); err != nil {
 		t.Fatal(err)
 	}
 	publisher := dial(t, client.Options{Brokers: []string{b.addr}, Group: "p-away", Topics: []string{"trade"}})
@@ -69,7 +69,7 @@ func TestStartWithoutZooKeeper(t *testing.T) {
 	}
 	send("before")
 	got.wait(t, "before")
-	if err := consumer.Close(t.Context()); err != nil {
+	if err := consumer.Close(patient(t)); err != nil {
 		t.Error(err)
 	}
 	b.Kill()
@@ -77,7 +77,7 @@ func TestStartWithoutZooKeeper(t *testing.T) {
 
 	b.launch()
 	static := dial(t, client.Options{Brokers: []string{b.addr}, Group: "s-away", Lazy: true, BoundElsewhere: true})
-	if _, err := static.Subscribe(t.Context(), []client.Binding{client.Direct("trade", "pay")}, got.take); err != nil {
+	if _, err := static.Subscribe(patient(t), []client.Binding{client.Direct("trade", "pay")}, got.take); err != nil {
 		t.Fatal(err)
 	}
 	send("while it is away")
@@ -93,7 +93,7 @@ func TestStartWithoutZooKeeper(t *testing.T) {
 		return ""
 	})
 	found := dial(t, client.Options{ZKHost: zk.Addr(), Group: "p-found", Topics: []string{"trade"}})
-	if err := found.Publish(t.Context(), &client.Message{Topic: "trade", Type: "pay", Body: []byte("found again")}); err != nil {
+	if err := found.Publish(patient(t), &client.Message{Topic: "trade", Type: "pay", Body: []byte("found again")}); err != nil {
 		t.Fatal(err)
 	}
 	got.wait(t, "found again")
@@ -133,13 +133,13 @@ func TestFileRegistry(t *testing.T) {
 	binding := []client.Binding{client.Direct("trade", "pay")}
 	binding[0].Watermark = 1000
 	c := dial(t, client.Options{ZKHost: "file://" + path, Group: "s-first", Lazy: true})
-	if _, err := c.Subscribe(t.Context(), binding, first.take); err != nil {
+	if _, err := c.Subscribe(patient(t), binding, first.take); err != nil {
 		t.Fatal(err)
 	}
 	publisher := dial(t, client.Options{ZKHost: "file://" + path, Group: "p-file", Topics: []string{"trade"}})
 	send := func(body string) {
 		t.Helper()
-		if err := publisher.Publish(t.Context(), &client.Message{Topic: "trade", Type: "pay", Body: []byte(body)}); err != nil {
+		if err := publisher.Publish(patient(t), &client.Message{Topic: "trade", Type: "pay", Body: []byte(body)}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -157,7 +157,7 @@ func TestFileRegistry(t *testing.T) {
 		t.Fatalf("/reload answers %s", answer)
 	}
 	late := dial(t, client.Options{ZKHost: "file://" + path, Group: "s-second", Lazy: true})
-	if _, err := late.Subscribe(t.Context(), binding, second.take); err != nil {
+	if _, err := late.Subscribe(patient(t), binding, second.take); err != nil {
 		t.Fatal(err)
 	}
 	send("to both")

@@ -67,17 +67,17 @@ func TestUnansweredDeliveries(t *testing.T) {
 	b := newBroker(t, embeddedURL(zk, filepath.Join(t.TempDir(), "registry")), "trade")
 	b.Start()
 	binder := dial(t, client.Options{ZKHost: zk, Group: "s-deaf"})
-	if _, err := binder.Subscribe(t.Context(), []client.Binding{fast()}, newInbox().take); err != nil {
+	if _, err := binder.Subscribe(patient(t), []client.Binding{fast()}, newInbox().take); err != nil {
 		t.Fatal(err)
 	}
 	b.bound("s-deaf")
-	if err := binder.Close(t.Context()); err != nil {
+	if err := binder.Close(patient(t)); err != nil {
 		t.Fatal(err)
 	}
 	conn := goClient(t, b, "s-deaf")
 	producer := dial(t, client.Options{ZKHost: zk, Group: "p-deaf", Topics: []string{"trade"}})
 	for range 500 {
-		if err := producer.Publish(t.Context(), &client.Message{Topic: "trade", Type: "x", Body: []byte("unanswered")}); err != nil {
+		if err := producer.Publish(patient(t), &client.Message{Topic: "trade", Type: "x", Body: []byte("unanswered")}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -125,10 +125,10 @@ func TestClientsThatDoNotRead(t *testing.T) {
 	b := newBroker(t, embeddedURL(zk, filepath.Join(t.TempDir(), "registry")), "trade,large")
 	b.Start()
 	binder := dial(t, client.Options{ZKHost: zk, Group: "s-large"})
-	if _, err := binder.Subscribe(t.Context(), []client.Binding{client.Fanout("large")}, newInbox().take); err != nil {
+	if _, err := binder.Subscribe(patient(t), []client.Binding{client.Fanout("large")}, newInbox().take); err != nil {
 		t.Fatal(err)
 	}
-	if err := binder.Close(t.Context()); err != nil {
+	if err := binder.Close(patient(t)); err != nil {
 		t.Fatal(err)
 	}
 	l := newLatencies(t, zk)
@@ -225,7 +225,7 @@ func newLatencies(t *testing.T, zk string) *latencies {
 	t.Helper()
 	l := &latencies{t: t}
 	consumer := dial(t, client.Options{ZKHost: zk, Group: "s-quick"})
-	_, err := consumer.Subscribe(t.Context(), []client.Binding{fast()}, func(_ context.Context, d *client.Delivery) error {
+	_, err := consumer.Subscribe(patient(t), []client.Binding{fast()}, func(_ context.Context, d *client.Delivery) error {
 		sent, err := strconv.ParseInt(string(d.Body), 10, 64)
 		if err != nil {
 			return err
