@@ -1,7 +1,6 @@
 package deliver
 
 import (
-	"errors"
 	"runtime"
 	"time"
 
@@ -52,17 +51,12 @@ func (o Options) WithDefaults() Options {
 
 // Validate returns every problem, joined.
 func (o Options) Validate() error {
-	var problems []error
-	bad := func(ok bool, format string, args ...any) {
-		if !ok {
-			problems = append(problems, kite.Errorf(kite.Invalid, format, args...))
-		}
-	}
-	bad(o.AckTimeout >= 100*time.Millisecond && o.AckTimeout <= time.Hour, "ack timeout %v: use 100ms to 1h", o.AckTimeout)
-	bad(o.Window >= 1 && o.Window <= 1<<16, "window %d: use 1 to 65536", o.Window)
-	bad(o.Shards >= 1 && o.Shards <= 64, "shards %d: use 1 to 64", o.Shards)
-	bad(o.ProgressEvery >= time.Millisecond && o.ProgressEvery <= 10*time.Second, "progress every %v: use 1ms to 10s", o.ProgressEvery)
-	bad(o.BindSkew >= 0 && o.BindSkew <= time.Hour, "bind skew %v: use 0 to 1h", o.BindSkew)
-	bad(o.Watermark >= 1, "watermark %d: use 1 or more", o.Watermark)
-	return errors.Join(problems...)
+	var problems kite.Problems
+	problems.Check(o.AckTimeout >= 100*time.Millisecond && o.AckTimeout <= time.Hour, "ack timeout %v: use 100ms to 1h", o.AckTimeout)
+	problems.Check(o.Window >= 1 && o.Window <= 1<<16, "window %d: use 1 to 65536", o.Window)
+	problems.Check(o.Shards >= 1 && o.Shards <= 64, "shards %d: use 1 to 64", o.Shards)
+	problems.Check(o.ProgressEvery >= time.Millisecond && o.ProgressEvery <= 10*time.Second, "progress every %v: use 1ms to 10s", o.ProgressEvery)
+	problems.Check(o.BindSkew >= 0 && o.BindSkew <= time.Hour, "bind skew %v: use 0 to 1h", o.BindSkew)
+	problems.Check(o.Watermark >= 1, "watermark %d: use 1 or more", o.Watermark)
+	return problems.Err()
 }

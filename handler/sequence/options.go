@@ -1,7 +1,6 @@
 package sequence
 
 import (
-	"errors"
 	"time"
 
 	"github.com/kiteq/kiteq/internal/kite"
@@ -55,17 +54,12 @@ func (o Options) WithDefaults() Options {
 
 // Validate returns every problem, joined.
 func (o Options) Validate() error {
-	var problems []error
-	bad := func(ok bool, format string, args ...any) {
-		if !ok {
-			problems = append(problems, kite.Errorf(kite.Invalid, format, args...))
-		}
-	}
-	bad(o.DedupeWindow >= time.Second && o.DedupeWindow <= 24*time.Hour, "dedupe window %v: use 1s to 24h", o.DedupeWindow)
-	bad(o.DedupeMax >= 1000 && o.DedupeMax <= 100_000_000, "dedupe max %d: use 1000 to 100000000", o.DedupeMax)
-	bad(o.InboxItems >= 1024, "inbox items %d: use 1024 or more", o.InboxItems)
-	bad(o.InboxBytes >= 4<<20, "inbox bytes %v: use 4MiB or more", o.InboxBytes)
-	bad(o.CheckpointBytes >= 1<<20, "checkpoint bytes %v: use 1MiB or more", o.CheckpointBytes)
-	bad(o.Retention > 0, "retention %v: use more than 0", o.Retention)
-	return errors.Join(problems...)
+	var problems kite.Problems
+	problems.Check(o.DedupeWindow >= time.Second && o.DedupeWindow <= 24*time.Hour, "dedupe window %v: use 1s to 24h", o.DedupeWindow)
+	problems.Check(o.DedupeMax >= 1000 && o.DedupeMax <= 100_000_000, "dedupe max %d: use 1000 to 100000000", o.DedupeMax)
+	problems.Check(o.InboxItems >= 1024, "inbox items %d: use 1024 or more", o.InboxItems)
+	problems.Check(o.InboxBytes >= 4<<20, "inbox bytes %v: use 4MiB or more", o.InboxBytes)
+	problems.Check(o.CheckpointBytes >= 1<<20, "checkpoint bytes %v: use 1MiB or more", o.CheckpointBytes)
+	problems.Check(o.Retention > 0, "retention %v: use more than 0", o.Retention)
+	return problems.Err()
 }

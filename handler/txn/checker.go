@@ -3,7 +3,6 @@ package txn
 import (
 	"container/heap"
 	"context"
-	"errors"
 	"log/slog"
 	"math/rand/v2"
 	"sync"
@@ -51,16 +50,11 @@ func (o Options) WithDefaults() Options {
 
 // Validate returns every problem, joined.
 func (o Options) Validate() error {
-	var problems []error
-	bad := func(ok bool, format string, args ...any) {
-		if !ok {
-			problems = append(problems, kite.Errorf(kite.Invalid, format, args...))
-		}
-	}
-	bad(o.First >= 100*time.Millisecond && o.First <= time.Hour, "first check %v: use 100ms to 1h", o.First)
-	bad(o.Longest >= o.First && o.Longest <= 24*time.Hour, "longest pause between checks %v: use %v to 24h", o.Longest, o.First)
-	bad(o.MaxChecks >= 1 && o.MaxChecks <= 1000, "max checks %d: use 1 to 1000", o.MaxChecks)
-	return errors.Join(problems...)
+	var problems kite.Problems
+	problems.Check(o.First >= 100*time.Millisecond && o.First <= time.Hour, "first check %v: use 100ms to 1h", o.First)
+	problems.Check(o.Longest >= o.First && o.Longest <= 24*time.Hour, "longest pause between checks %v: use %v to 24h", o.Longest, o.First)
+	problems.Check(o.MaxChecks >= 1 && o.MaxChecks <= 1000, "max checks %d: use 1 to 1000", o.MaxChecks)
+	return problems.Err()
 }
 
 // unsent is how soon a check is tried again that could not be sent: nobody of the group is here, or

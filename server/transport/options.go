@@ -1,7 +1,6 @@
 package transport
 
 import (
-	"errors"
 	"time"
 
 	"github.com/kiteq/kiteq/internal/kite"
@@ -41,15 +40,10 @@ func (o Options) WithDefaults() Options {
 
 // Validate returns every problem, joined.
 func (o Options) Validate() error {
-	var problems []error
-	bad := func(ok bool, format string, args ...any) {
-		if !ok {
-			problems = append(problems, kite.Errorf(kite.Invalid, format, args...))
-		}
-	}
-	bad(o.EventLoops >= 1 && o.EventLoops <= 256, "event loops %d: use 1 to 256", o.EventLoops)
-	bad(o.MaxConnections >= 1, "max connections %d: use 1 or more", o.MaxConnections)
-	bad(o.UnauthenticatedTimeout >= time.Second && o.UnauthenticatedTimeout <= time.Hour, "unauthenticated timeout %v: use 1s to 1h", o.UnauthenticatedTimeout)
-	bad(o.OutboundBytes >= 64<<10, "outbound bytes %v: use 64KiB or more", o.OutboundBytes)
-	return errors.Join(problems...)
+	var problems kite.Problems
+	problems.Check(o.EventLoops >= 1 && o.EventLoops <= 256, "event loops %d: use 1 to 256", o.EventLoops)
+	problems.Check(o.MaxConnections >= 1, "max connections %d: use 1 or more", o.MaxConnections)
+	problems.Check(o.UnauthenticatedTimeout >= time.Second && o.UnauthenticatedTimeout <= time.Hour, "unauthenticated timeout %v: use 1s to 1h", o.UnauthenticatedTimeout)
+	problems.Check(o.OutboundBytes >= 64<<10, "outbound bytes %v: use 64KiB or more", o.OutboundBytes)
+	return problems.Err()
 }
