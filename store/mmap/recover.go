@@ -56,7 +56,7 @@ type recovery struct {
 	snapshots []uint64
 	temporary []string
 	damaged   error         // of the newest checkpoint, when an older one is used
-	unborn    *segment      // a last segment file without a header; it holds nothing, or (whole) nothing durable
+	unborn    *segment      // a last segment file without a good header
 	unsaved   []*segment    // sealed, their index was rebuilt
 	durable   kite.Position // up to here the disk had everything
 	torn      error         // why the bytes behind the last batch are none; nil when they are zero
@@ -152,9 +152,11 @@ func (r *recovery) checkpoint() error {
 	return nil
 }
 
-// segments maps all files and reads their headers, then finds out what lies in them.
+// segments maps all files and reads their headers, then finds out what lies in them. The last one may
+// lack its header, but only if nothing in it can have been durable.
 func (r *recovery) segments() error {
 	j := r.j
+	var headless error
 	for i, number := range r.numbers {
 		seg := &segment{number: number, path: numbered(j.o.Dir, number, segmentExt), fs: j.fs}
 		data, err := mapFile(j.fs, seg.path)
@@ -164,8 +166,8 @@ func (r *recovery) segments() error {
 		seg.data = data
 		seg.refs.Store(1)
 		err = seg.readHeader()
-		if err != nil && i == len(r.numbers)-1 && seg.neverDurable() {
-			r.unborn = seg
+		if err != nil && i == len(r.numbers)-1 {
+			r.unborn, headless = seg, err
 			break
 		}
 		j.segments = append(j.segments, seg)
@@ -173,6 +175,18 @@ func (r *recovery) segments() error {
 			return err
 		}
 	}
+	if err := r.contents(); err != nil {
+		return err
+	}
+	if r.unborn != nil && !r.unborn.neverDurable(j.tail()) {
+		return headless
+	}
+	return nil
+}
+
+// contents finds out what lies in the segments with a header.
+func (r *recovery) contents() error {
+	j := r.j
 	for i, seg := range j.segments {
 		if i == len(j.segments)-1 {
 			return r.last(seg)

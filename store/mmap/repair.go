@@ -99,6 +99,10 @@ func (r *recovery) cut(seg *segment) error {
 		if err := r.save(saved, seg.data[seg.end:]); err != nil {
 			return err
 		}
+		// The name first: a power cut could keep the shorter segment and forget the new file.
+		if err := r.j.fs.SyncDir(r.j.o.Dir); err != nil {
+			return err
+		}
 	}
 	r.j.log.Warn("torn tail cut", "file", seg.path, "offset", seg.end, "err", r.torn, "saved", saved)
 	return seg.file.Truncate(seg.end)

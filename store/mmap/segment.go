@@ -136,8 +136,9 @@ var errUnborn = errors.New("the file has no header")
 
 // neverDurable tells whether a last segment without a good header is what a crash left of its
 // creation: nothing follows the header, or only batches of which none says that one in the file had
-// been durable. A header is one sector; with any batch that was synced it would be there.
-func (s *segment) neverDurable() bool {
+// been durable. A header is one sector; with any batch that was synced it would be there. base is
+// where the segment before ended, so this one began.
+func (s *segment) neverDurable(base kite.Position) bool {
 	if len(s.data) <= segmentHeader {
 		return allZero(s.data)
 	}
@@ -150,10 +151,10 @@ func (s *segment) neverDurable() bool {
 	le := binary.LittleEndian
 	for off := int64(segmentHeader); off+batchHeader <= int64(len(s.data)); off += batchAlign {
 		b := s.data[off:]
-		// The file's epoch and base are lost with the header: take the batch's own word.
-		epoch, position := le.Uint32(b[12:]), kite.Position(le.Uint64(b[16:]))
-		h, err := readBatch(b, epoch, position)
-		if err == nil && h.durable+kite.Position(off) > position {
+		// The epoch is lost with the header: take the batch's own word. Its place must be right, or
+		// the body of a message that looks like a batch would be believed.
+		h, err := readBatch(b, le.Uint32(b[12:]), base+kite.Position(off))
+		if err == nil && h.durable > base {
 			return false
 		}
 	}
