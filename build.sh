@@ -11,7 +11,7 @@ usage() {
   cat <<'TEXT'
 ./build.sh [COMMAND]
 
-  build          ./kiteq, the broker, and bin/kiteqctl (the default; needs only Go)
+  build          ./kiteq, the broker, bin/kiteqctl and bin/kiteq-bench (the default; needs only Go)
   run [FLAGS]    build and start the broker; FLAGS go to ./kiteq, see ./kiteq -help
   demo           a membership purchase on a real broker, with a producer that dies undecided
   test           everything, with the race detector and a real ZooKeeper; installs it by apt if missing
@@ -170,6 +170,8 @@ do_build() {
   echo 'built ./kiteq'
   go build -o bin/kiteqctl ./cmd/kiteqctl
   echo 'built bin/kiteqctl'
+  go build -o bin/kiteq-bench ./cmd/kiteq-bench
+  echo 'built bin/kiteq-bench'
 }
 
 do_run() {

@@ -90,6 +90,8 @@ var homes = map[string][]string{
 	"golang.org/x/sync":              {"..."},
 	"golang.org/x/sys":               {"..."},
 	"github.com/go-sql-driver/mysql": {"store/mysql"},
+
+	"github.com/HdrHistogram/hdrhistogram-go": {"cmd/kiteq-bench"},
 }
 
 // heavy is what the client library must not pull into its users' programs, however far down.

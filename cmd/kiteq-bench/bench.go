@@ -1,0 +1,253 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/kiteq/kiteq/client"
+)
+
+// bench is one run.
+type bench struct {
+	o        options
+	topics   []string
+	producer string // the publishers' group
+	ledger   *ledger
+	receipts []*receipt // one for each group
+	binder   binder
+	phase    atomic.Pointer[string]
+}
+
+func newBench(o options) *bench {
+	var seed [8]byte
+	_, _ = rand.Read(seed[:]) // never fails
+	run := binary.BigEndian.Uint64(seed[:])
+	name := fmt.Sprintf("bench-%x", run)
+	b := &bench{o: o, topics: o.topicNames(), producer: "p-" + name}
+	b.ledger = newLedger(run, o.size, o.conns, b.topics)
+	for _, group := range o.groupNames("s-" + name) {
+		b.receipts = append(b.receipts, newReceipt(group, b.ledger))
+	}
+	b.binder = registryBinder{b}
+	b.enter("starting")
+	return b
+}
+
+func (b *bench) enter(phase string) { b.phase.Store(&phase) }
+
+// run binds, warms up by probes, publishes, waits for what is to come, and reports.
+func (b *bench) run(ctx context.Context) (_ *result, err error) {
+	for _, r := range b.receipts {
+		if err := b.binder.bind(ctx, r.group); err != nil {
+			return nil, fmt.Errorf("bind group %s in %s: %w", r.group, b.o.zkhost, err)
+		}
+	}
+	defer func() { err = errors.Join(err, b.unbind(ctx)) }()
+	result := newResult(b)
+	members, err := b.consume(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if members != nil {
+			err = errors.Join(err, members.end())
+		}
+	}()
+	if result.Class, err = b.probe(ctx); err != nil {
+		return nil, err
+	}
+	if b.o.mode == modeDrain {
+		if err := members.end(); err != nil {
+			return nil, err
+		}
+	}
+	if err := b.load(ctx, result); err != nil {
+		return nil, err
+	}
+	from := result.Started
+	if b.o.mode == modeDrain {
+		b.enter("draining")
+		from = time.Now()
+		if members, err = b.consume(ctx); err != nil {
+			return nil, err
+		}
+	}
+	if err := b.settle(ctx, members); err != nil {
+		return nil, err
+	}
+	result.conclude(b, from)
+	return result, nil
+}
+
+// unbind forgets groups that were made for this run, even when ctx ended.
+func (b *bench) unbind(ctx context.Context) error {
+	if b.o.group != "" {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), b.o.patience)
+	defer cancel()
+	for _, r := range b.receipts {
+		if err := b.binder.unbind(ctx, r.group); err != nil {
+			return fmt.Errorf("unbind group %s in %s: %w", r.group, b.o.zkhost, err)
+		}
+	}
+	return nil
+}
+
+// members are the consumers while they run.
+type members struct {
+	group  *errgroup.Group
+	cancel context.CancelFunc
+	failed <-chan struct{} // closed when one ended by itself, or all by end
+}
+
+// end ends them and returns why one ended before. A second end returns the same.
+func (m *members) end() error {
+	m.cancel()
+	return m.group.Wait()
+}
+
+// consume connects the members of every group and returns when all are.
+func (b *bench) consume(ctx context.Context) (*members, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	g, within := errgroup.WithContext(ctx)
+	m := &members{g, cancel, within.Done()}
+	var ready sync.WaitGroup
+	for _, r := range b.receipts {
+		for range b.o.consumers {
+			if b.o.via == viaClient {
+				ready.Add(1)
+				once := sync.OnceFunc(ready.Done)
+				g.Go(func() error {
+					defer once()
+					return b.consumeClient(within, r, once)
+				})
+				continue
+			}
+			l, err := dial(ctx, b.o.broker, r.group, 64<<10, b.o.patience)
+			if err != nil {
+				return nil, errors.Join(err, m.end())
+			}
+			g.Go(func() error { return consumeWire(within, l, r) })
+		}
+	}
+	ready.Wait()
+	if within.Err() != nil {
+		return nil, cmp.Or(m.end(), context.Cause(ctx))
+	}
+	return m, nil
+}
+
+// load publishes, beside the idle connections of mode idle.
+func (b *bench) load(ctx context.Context, result *result) error {
+	if b.o.mode == modeIdle {
+		b.enter("connecting")
+		h, err := openHerd(ctx, b.o, b.producer)
+		if err != nil {
+			return err
+		}
+		idle, stop := context.WithCancel(ctx)
+		var running sync.WaitGroup
+		running.Go(func() { h.run(idle, b.o.heartbeat) })
+		defer func() {
+			stop()
+			running.Wait()
+			result.Idle = h.figures()
+		}()
+	}
+	b.enter("publishing")
+	publishers, err := b.publishers(ctx)
+	if err != nil {
+		return err
+	}
+	var g errgroup.Group // one that fails leaves the others at work: what they see is the measurement
+	all := make([]*latency, len(publishers))
+	result.Started = time.Now()
+	for i, p := range publishers {
+		g.Go(func() (err error) {
+			all[i], err = p(ctx, result.Started)
+			return err
+		})
+	}
+	err = g.Wait()
+	result.publish(b, time.Since(result.Started), all)
+	if err != nil {
+		return fmt.Errorf("publish: %w (%s)", err, result.reasons())
+	}
+	return nil
+}
+
+// publisher publishes its share from start on, and closes what it has.
+type publisher func(ctx context.Context, start time.Time) (*latency, error)
+
+// publishers connects all of them.
+func (b *bench) publishers(ctx context.Context) ([]publisher, error) {
+	all := make([]publisher, b.o.conns)
+	for conn := range all {
+		if b.o.via == viaWire {
+			l, err := dial(ctx, b.o.broker, b.producer, 64<<10, b.o.patience)
+			if err != nil {
+				return nil, err
+			}
+			all[conn] = func(ctx context.Context, start time.Time) (*latency, error) {
+				return newWirePublisher(b, l, conn, start).run(ctx)
+			}
+			continue
+		}
+		o := b.clientOptions(b.producer)
+		o.Topics = b.topics
+		o.CheckListener = func(context.Context, client.Check) client.Verdict { return client.Unknown }
+		c, err := client.Dial(ctx, o)
+		if err != nil {
+			return nil, err
+		}
+		all[conn] = func(ctx context.Context, start time.Time) (*latency, error) {
+			l, err := newClientPublisher(b, c, conn, start).run(ctx)
+			return l, closeClient(ctx, c, b.o.patience, err)
+		}
+	}
+	return all, nil
+}
+
+// settle waits until everything that was confirmed has come, or nothing came for as long as patience
+// lasts. What is missing then is lost.
+func (b *bench) settle(ctx context.Context, m *members) error {
+	for _, r := range b.receipts {
+		if err := b.settleGroup(ctx, m, r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (b *bench) settleGroup(ctx context.Context, m *members, r *receipt) error {
+	last, since := r.count(), time.Now()
+	tick := time.NewTicker(20 * time.Millisecond) // missing reads every place: not for each delivery
+	defer tick.Stop()
+	for r.missing() > 0 {
+		select {
+		case <-tick.C:
+		case <-m.failed:
+			if err := m.end(); err != nil {
+				return err
+			}
+			return ctx.Err()
+		}
+		if n := r.count(); n != last {
+			last, since = n, time.Now()
+		}
+		if time.Since(since) > b.o.patience {
+			return nil
+		}
+	}
+	return nil
+}
