@@ -163,3 +163,9 @@ func TestHeaderTimes(t *testing.T) {
 		t.Errorf("created %d, want 1234 ms", ms)
 	}
 }
+
+// resigned corrects the checksum of an index.
+func resigned(b []byte) []byte {
+	binary.LittleEndian.PutUint32(b[12:], crc32.Checksum(b[16:], castagnoli))
+	return b
+}

@@ -64,14 +64,30 @@ type recovery struct {
 }
 
 func (r *recovery) run() (err error) {
-	defer r.j.caught(debug.SetPanicOnFault(true), &err)
-	for _, step := range []func() error{r.list, r.checkpoint, r.segments, r.chain, r.heads, r.repair} {
-		if err := step(); err != nil {
-			return err
+	if err := r.look(); err != nil {
+		var bad *store.CorruptionError
+		if errors.As(err, &bad) {
+			err = fmt.Errorf("%w; see what is left: kiteqctl store verify %s", err, r.j.o.Dir)
 		}
+		return err
+	}
+	defer r.j.caught(debug.SetPanicOnFault(true), &err)
+	if err := r.repair(); err != nil {
+		return err
 	}
 	for _, st := range r.j.streams {
 		r.j.raise(st)
+	}
+	return nil
+}
+
+// look learns all that repair needs and changes nothing.
+func (r *recovery) look() (err error) {
+	defer r.j.caught(debug.SetPanicOnFault(true), &err)
+	for _, step := range []func() error{r.list, r.checkpoint, r.segments, r.chain, r.heads} {
+		if err := step(); err != nil {
+			return err
+		}
 	}
 	return nil
 }
