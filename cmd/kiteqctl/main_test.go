@@ -388,6 +388,7 @@ func TestHelpTeaches(t *testing.T) {
 	b := setup(t)
 	for _, args := range [][]string{
 		{}, {"pub"}, {"sub"}, {"tx"}, {"tx", "prepare"}, {"tx", "run"}, {"tx", "commit"}, {"tx", "rollback"}, {"topics"}, {"groups"},
+		{"store"}, {"store", "verify"}, {"store", "dump"},
 	} {
 		got := b.run("", append(args, "--help")...).mustOK(t)
 		if !strings.Contains(got.out, "Examples:\n  ") || !strings.Contains(got.out, "kiteqctl "+strings.Join(args, " ")) {

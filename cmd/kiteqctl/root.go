@@ -68,7 +68,7 @@ func newRoot(t terminal) *cobra.Command {
 	g := &globals{terminal: t, line: new(sync.Mutex)}
 	root := &cobra.Command{
 		Use:   "kiteqctl",
-		Short: "Publish to KiteQ brokers, subscribe to them, decide transactions, look at topics and groups",
+		Short: "Publish to KiteQ brokers, subscribe to them, decide transactions, look at topics, groups and journals",
 		Long: `kiteqctl talks to KiteQ brokers as a client does. It finds them in ZooKeeper (--zkhost), where
 the broker that "./build.sh run" starts registers, too; or --broker names one.
 
@@ -92,7 +92,7 @@ The secret key of the group, if brokers want one, is read from the environment:
 	flags.StringVar(&g.group, "group", "", "`GROUP` to be a member of (default "+publisherGroup+", for sub "+subscriberGroup+")")
 	flags.DurationVar(&g.timeout, "timeout", 10*time.Second, "how long to wait for brokers and their answers")
 	flags.StringVarP(&g.output, "output", "o", "text", "`FORMAT` of what is printed: text or json (one object a line)")
-	root.AddCommand(newPub(g), newSub(g), newTx(g), newTopics(g), newGroups(g))
+	root.AddCommand(newPub(g), newSub(g), newTx(g), newTopics(g), newGroups(g), newStore(g))
 	return root
 }
 
