@@ -32,6 +32,9 @@ func newBench(o options) *bench {
 	_, _ = rand.Read(seed[:]) // never fails
 	run := binary.BigEndian.Uint64(seed[:])
 	name := fmt.Sprintf("bench-%x", run)
+	if o.kind == "" { // a new group gets what was published shortly before it was bound: not of other runs
+		o.kind = name
+	}
 	b := &bench{o: o, topics: o.topicNames(), producer: "p-" + name}
 	b.ledger = newLedger(run, o.size, o.conns, b.topics)
 	for _, group := range o.groupNames("s-" + name) {

@@ -98,8 +98,7 @@ func TestModes(t *testing.T) {
 		for _, c := range cases {
 			t.Run(via+"/"+c.mode+strings.Join(c.args, ""), func(t *testing.T) {
 				t.Parallel()
-				kind := via + c.mode + strings.Join(c.args, "") // the runs share the broker, and see each other's otherwise
-				args := append([]string{"-mode", c.mode, "-via", via, "-type", kind, "-n", "300", "-conns", "3", "-window", "16", "-size", "64"}, c.args...)
+				args := append([]string{"-mode", c.mode, "-via", via, "-n", "300", "-conns", "3", "-window", "16", "-size", "64"}, c.args...)
 				r, line := mustBench(t, s, args...)
 				if r.Class != "mem" || !strings.Contains(line, "mem") {
 					t.Errorf("class %q of a broker in memory, line %q", r.Class, line)

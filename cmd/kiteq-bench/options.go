@@ -36,7 +36,7 @@ const (
 type options struct {
 	mode, via       string
 	zkhost, broker  string
-	topic, kind     string // kind is the messageType
+	topic, kind     string // kind is the messageType; "" means one of this run's own
 	group           string // "" means one of this run's own, unbound at the end
 	json            string
 	conns, window   int
@@ -61,7 +61,7 @@ func parseOptions(args []string, usage io.Writer) (options, error) {
 	flags.StringVar(&o.zkhost, "zkhost", "127.0.0.1:2181", "registry, to bind the groups in and for -via client to find brokers")
 	flags.StringVar(&o.broker, "broker", "", "host:port of the broker; -via wire needs it")
 	flags.StringVar(&o.topic, "topic", "bench", "topic, which the broker must serve; mode topics adds -0, -1, ... to it")
-	flags.StringVar(&o.kind, "type", "bench", "messageType")
+	flags.StringVar(&o.kind, "type", "", "messageType (default one of this run's own, so that its groups get nothing else)")
 	flags.StringVar(&o.group, "group", "", "consumer group; mode groups adds -0, -1, ... to it (default one of this run's own, unbound at the end)")
 	flags.IntVar(&o.conns, "conns", 4, "publishing connections, 1 to 10000")
 	flags.IntVar(&o.window, "window", 256, "publishes of a connection that may await their answer, 1 to 65536")
