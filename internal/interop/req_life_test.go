@@ -238,7 +238,7 @@ func reqUnresponsive(t *testing.T, f framing) {
 	d.fanout("s-a")
 	b := d.start(func(c *conf.Config) {
 		c.Delivery.AckTimeout = 300 * time.Millisecond
-		c.InFlight = 4
+		c.InFlight = 90
 	})
 	p, deaf, good := b.connect(t, framingG, "p-golden"), b.connect(t, f, "s-a"), b.connect(t, f, "s-a")
 	settle := func(n int) {
@@ -253,9 +253,9 @@ func reqUnresponsive(t *testing.T, f framing) {
 			good.ack(got, true)
 		}
 	}
-	settle(40) // in the end all come to the member that answers
-	if n := len(deaf.count(700 * time.Millisecond)); n == 0 || n > 4 {
-		t.Errorf("the deaf member got %d deliveries, want 1 to 4", n)
+	settle(30) // in the end all come to the member that answers
+	if n := len(deaf.count(700 * time.Millisecond)); n < 3 || n > 60 {
+		t.Fatalf("the deaf member got %d deliveries, want some, and fewer than would fill it", n)
 	}
 	deaf.alive()
 	settle(60)

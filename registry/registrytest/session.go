@@ -209,7 +209,10 @@ func serverIsWiped(t *testing.T, e Env) {
 	e.Wipe()
 	// The watch holds the last copy of what was bound, and gives it back.
 	look := e.look(t)
-	eventually(t, "s-a is bound again", func() bool { _, found := look.stat(registry.BindingNode("trade", "s-a")); return found })
+	eventually(t, "s-a is bound again", func() bool {
+		found, _, err := look.conn.Exists(look.root + registry.BindingNode("trade", "s-a"))
+		return err == nil && found
+	})
 	must(t, client.Bind(patient(t), []kite.Binding{kite.Fanout("s-b", "trade")}))
 	for got := own.next("s-b"); !bound("trade", "s-a", "s-b")(got); got = own.next("s-b") {
 		if !bound("trade", "s-a")(got) {
