@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -64,7 +65,7 @@ func TestLifeOfLengthClients(t *testing.T) {
 			answers[id] = kind.status
 		}
 	}
-	go producer.answerChecks(answers)
+	producer.answering.Go(func() { producer.answerChecks(answers) })
 	for n, id := range ids {
 		kind := kinds[n%len(kinds)]
 		producer.publish(id, kind.commit)
@@ -154,15 +155,15 @@ func splitLength(raw []byte) vector {
 
 // lengthClient is a scripted client of the length framing. What comes in is handed to the story by kind.
 type lengthClient struct {
-	t       *testing.T
-	vectors *vectorFile
-	conn    net.Conn
-	in      *bufio.Reader
-	mu      sync.Mutex // guards writes
-	opaque  uint32
-	acks    chan vector
-	checks  chan vector
-	closed  chan struct{}
+	t         *testing.T
+	vectors   *vectorFile
+	conn      net.Conn
+	in        *bufio.Reader
+	mu        sync.Mutex // guards writes
+	opaque    uint32
+	acks      chan vector
+	ended     atomic.Bool    // the test is over: a check may have come too late to be answered
+	answering sync.WaitGroup // answerChecks
 }
 
 func dialLength(t *testing.T, addr string, vectors *vectorFile, group string) *lengthClient {
@@ -173,9 +174,13 @@ func dialLength(t *testing.T, addr string, vectors *vectorFile, group string) *l
 	}
 	c := &lengthClient{
 		t: t, vectors: vectors, conn: conn, in: bufio.NewReader(conn), opaque: 1,
-		acks: make(chan vector, 64), checks: make(chan vector, 4096), closed: make(chan struct{}),
+		acks: make(chan vector, 64),
 	}
-	t.Cleanup(func() { conn.Close() })
+	t.Cleanup(func() {
+		c.ended.Store(true)
+		conn.Close()
+		c.answering.Wait()
+	})
 	meta := vectors.frame(t, "50_java_connmeta")
 	m := &wire.ConnMeta{}
 	mustUnmarshal(t, meta.payload, m)
@@ -197,7 +202,7 @@ func mustUnmarshal(t *testing.T, b []byte, m proto.Message) {
 func (c *lengthClient) send(raw []byte) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if _, err := c.conn.Write(raw); err != nil {
+	if _, err := c.conn.Write(raw); err != nil && !c.ended.Load() {
 		c.t.Errorf("write: %v", err)
 	}
 }
