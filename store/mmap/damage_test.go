@@ -387,3 +387,35 @@ func TestForeign(t *testing.T) {
 	}
 	mustClose(t, mustOpen(t, options(newFS(files{".keep": nil, "lost+found": nil}))))
 }
+
+// TestUnbornWithForgedBatch has a last segment without its header, as a power cut may leave it, and
+// in it a message whose body is a batch of an older segment, which says that it was durable. It is no
+// word about this segment: the start goes on.
+func TestUnbornWithForgedBatch(t *testing.T) {
+	t.Parallel()
+	fs := newFS(nil)
+	j := mustOpen(t, options(fs))
+	mustAppend(t, j, message("a", 1, 400))
+	mustSync(t, j)
+	at := j.open.end
+	mustAppend(t, j, message("a", 2, 40))
+	forged := bytes.Clone(j.open.data[at:j.open.end])
+	for seq := 3; len(j.segments) == 1; seq++ {
+		r := message("a", seq, 0)
+		r.Body = append(make([]byte, 6+8*seq), bytes.Repeat(forged, 4)...) // behind "a", "type", "group": 16
+		mustAppend(t, j, r)
+	}
+	die(t, j)
+	const last = "00000002.seg"
+	headless := fs.snapshot().with(last, func(b []byte) []byte { clear(b[:512]); return b })
+	seg := &segment{data: headless[last]}
+	if off := bytes.Index(seg.data, forged); off < 0 || off%batchAlign > 0 {
+		t.Fatalf("the forged batch lies at offset %d, want a multiple of %d", off, batchAlign)
+	}
+	fs = newFS(headless)
+	j = mustOpen(t, options(fs))
+	mustEverything(t, j, "a")
+	if names := fs.snapshot().names(); !slices.Contains(names, "00000002-0.cut") {
+		t.Errorf("files %v: the segment is set aside", names)
+	}
+}

@@ -265,7 +265,8 @@ func (l *life) trim(j *Journal) error {
 	for _, p := range open(l.m.batches) {
 		needs.Open = append(needs.Open, p.Position)
 	}
-	for name, floor := range l.m.floors {
+	for _, name := range powerStreams {
+		floor := l.m.floors[name]
 		next := kite.Seq(len(l.m.stream(name, len(l.m.batches))) + 1)
 		l.m.floors[name] = floor + kite.Seq(l.rng.IntN(int(next-floor)+1))
 	}
@@ -297,8 +298,8 @@ func (l *life) batch() []*kite.Record {
 			r.Kind, r.ID, r.Topic, r.Ref, r.Body = kite.KindCommit, p.ID, p.Topic, p.Position, nil
 		case n < 7:
 			r.Kind, r.Topic = kite.KindDead, "a"
-		case n < 8 && len(m.bytes) > 0:
-			r.Body = m.bytes[l.rng.IntN(len(m.bytes))]
+		case n < 8 && m.synced > 0: // synced: elsewhere a whole batch is the batch itself
+			r.Body = m.bytes[l.rng.IntN(m.synced)]
 		case n < 9:
 			r.Body = make([]byte, int(l.segment)/2+l.rng.IntN(int(l.segment)))
 		}
