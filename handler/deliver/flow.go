@@ -187,26 +187,36 @@ func (s *shard) attempt(f *flow, r *kite.Record, attempts uint8) bool {
 		s.wakeLater(f, wait)
 		return false
 	}
+	sl, err := s.send(f, r, attempts)
+	if sl == nil {
+		f.bucket.untake()
+		return err != nil && s.bury(f, r, attempts, err.Error())
+	}
+	sl.seq, sl.limit = r.Seq, r.Limit
+	f.acquired++
+	return true
+}
+
+// send hands the message to a member of the group and returns the slot that waits for the answer. It
+// returns nil when nobody can take it: with an error nobody ever will, else the flow is blocked.
+func (s *shard) send(f *flow, r *kite.Record, attempts uint8) (*slot, error) {
 	index, opaque, ok := s.slots.take()
 	if !ok {
 		s.block(f)
-		return false
+		return nil, nil
 	}
 	member, err := s.courier.Send(f.group, opaque, r)
 	if member == nil {
 		s.slots.put(index)
-		f.bucket.untake()
-		if err != nil {
-			return s.bury(f, r, attempts, err.Error())
+		if err == nil {
+			s.block(f)
 		}
-		s.block(f)
-		return false
+		return nil, err
 	}
 	sl := &s.slots.all[index]
-	sl.flow, sl.member, sl.seq, sl.attempts, sl.limit = f, member, r.Seq, attempts+1, r.Limit
-	f.acquired++
+	sl.flow, sl.member, sl.attempts = f, member, attempts+1
 	s.slots.watch(index, sent, s.nowMs+s.options.AckTimeout.Milliseconds())
-	return true
+	return sl, nil
 }
 
 // skip passes over everything: the group of a non-durable flow is offline.

@@ -40,25 +40,15 @@ func (s *shard) sendFly(f *flow, r *kite.Record, attempts uint8) bool {
 		s.dropped.Add(1)
 		return true
 	}
-	index, opaque, ok := s.slots.take()
-	if !ok {
-		s.block(f)
-		return false
-	}
-	member, err := s.courier.Send(f.group, opaque, r)
-	if member == nil {
-		s.slots.put(index)
+	sl, err := s.send(f, r, attempts)
+	if sl == nil {
 		if err != nil {
 			s.dropped.Add(1)
-			return true
 		}
-		s.block(f)
-		return false
+		return err != nil
 	}
-	sl := &s.slots.all[index]
-	sl.flow, sl.member, sl.fly, sl.attempts = f, member, r, attempts+1
+	sl.fly = r
 	f.flown++
-	s.slots.watch(index, sent, s.nowMs+s.options.AckTimeout.Milliseconds())
 	return true
 }
 

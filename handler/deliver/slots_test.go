@@ -1,6 +1,9 @@
 package deliver
 
-import "testing"
+import (
+	"testing"
+	"time"
+)
 
 // TestSlotOpaque gives every delivery a number that no other unanswered one of the shard has, that says
 // whose it is, and that its next tenant does not share.
@@ -111,4 +114,23 @@ func TestSlotDeadlines(t *testing.T) {
 	if cap(table.lines[sent].queue) > 8192 {
 		t.Errorf("room for %d deadlines of none", cap(table.lines[sent].queue))
 	}
+}
+
+// TestUnsentKeepsNoSlot tries to send when nobody has credit, again and again: no attempt may keep its slot,
+// or they would all be gone one day.
+func TestUnsentKeepsNoSlot(t *testing.T) {
+	t.Parallel()
+	run(t, Options{Shards: 1}, func(t *testing.T, r *rig) {
+		r.route(fanout("trade", "s-a"))
+		r.join("s-a", "a1", 0)
+		r.publish("trade", 1, message{})
+		for range 20 {
+			r.d.Joined("s-a")
+			pass(time.Second)
+		}
+		r.expect("nobody has credit")
+		if all, free := len(r.d.shards[0].slots.all), len(r.d.shards[0].slots.free); all != free {
+			t.Errorf("%d of %d slots are taken by deliveries that were not sent", all-free, all)
+		}
+	})
 }
