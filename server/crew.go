@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 )
@@ -12,8 +13,8 @@ type crew struct {
 	failed chan error      // the first part that ended by itself
 	parts  map[string]*part
 
-	mu     sync.Mutex
-	errors []error
+	mu       sync.Mutex
+	failures []error
 }
 
 type part struct {
@@ -45,7 +46,7 @@ func (c *crew) start(name string, run func(context.Context) error) {
 			}
 		}
 		c.mu.Lock()
-		c.errors = append(c.errors, err)
+		c.failures = append(c.failures, err)
 		c.mu.Unlock()
 	}()
 }
@@ -62,13 +63,5 @@ func (c *crew) stop(name string) {
 func (c *crew) err() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	var all error
-	for _, err := range c.errors {
-		if all == nil {
-			all = err
-		} else {
-			all = fmt.Errorf("%w; %w", all, err)
-		}
-	}
-	return all
+	return errors.Join(c.failures...)
 }
