@@ -1,14 +1,11 @@
 package mmap
 
 import (
-	"context"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/kiteq/kiteq/internal/kite"
 	"github.com/kiteq/kiteq/store"
@@ -43,6 +40,7 @@ type Journal struct {
 
 	poison atomic.Pointer[kite.Error]
 	walks  sync.Pool // of *walk, owned by one Read or Load at a time
+	worker worker
 
 	// Of the lane.
 	replayed  bool
@@ -140,27 +138,6 @@ func (j *Journal) syncLocked() error {
 	return nil
 }
 
-// Run syncs in the background when Options.Sync asks for it, and else just waits for ctx. It
-// returns nil when ctx ends and the error when the journal is poisoned.
-func (j *Journal) Run(ctx context.Context) error {
-	if j.o.Sync <= 0 {
-		<-ctx.Done()
-		return nil
-	}
-	tick := time.NewTicker(time.Duration(j.o.Sync))
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-			if err := j.sync(); err != nil {
-				return fmt.Errorf("sync in the background: %w", err)
-			}
-		}
-	}
-}
-
 // Bounds returns the first Seq that Read can find and the one after the newest; both are 1 for a
 // stream that never had a record.
 func (j *Journal) Bounds(name string) (first, next kite.Seq) {
@@ -179,6 +156,7 @@ func (j *Journal) Close() error {
 	if j.closed {
 		return nil
 	}
+	j.finishJobs()
 	err := j.Err()
 	if err == nil {
 		err = j.mark()
