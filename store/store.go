@@ -11,7 +11,7 @@ import (
 // Journal keeps records in the order of Append and finds messages by topic and Seq.
 //
 // The lane is its only writer: Replay, Append, Sync, Checkpoint, Trim and Close are called by one
-// goroutine at a time. Read, Load and Bounds may run beside them in any number.
+// goroutine at a time. Read, Load, Find and Bounds may run beside them in any number.
 //
 // A failed write or sync poisons the journal: that call and every later Append, Sync and Checkpoint
 // return an error of code kite.Unavailable, and nothing is tried again. ErrFull is the exception:
@@ -40,6 +40,11 @@ type Journal interface {
 
 	// Load visits the one record at pos. The record is a view, valid during visit.
 	Load(pos kite.Position, visit func(*kite.Record)) error
+
+	// Find visits the records that carry the id, newest first, until visit returns false: its message, or
+	// what prepared, decided or parked it, and its dead letters. Records older than sinceMs (Unix ms) may be
+	// left out, those that Trim removed are. The record is a view, valid during visit.
+	Find(id kite.MessageID, sinceMs int64, visit func(*kite.Record) bool) error
 
 	// Bounds returns the first Seq that Read can still find and the one that comes after the newest.
 	// They are equal for a stream without records.

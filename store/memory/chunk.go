@@ -84,7 +84,7 @@ func (c *chunk) needed(needs store.Needs) bool {
 }
 
 // recordBytes is what a record counts beside its type, group and body.
-const recordBytes = 192
+const recordBytes = 272
 
 func cost(r *kite.Record) int64 {
 	return recordBytes + int64(len(r.Type)+len(r.Group)+len(r.Body))

@@ -1,6 +1,8 @@
 package memory
 
 import (
+	"slices"
+
 	"github.com/kiteq/kiteq/internal/kite"
 )
 
@@ -100,6 +102,28 @@ func (j *Journal) Load(pos kite.Position, visit func(*kite.Record)) error {
 	}
 	w.rec = *r
 	visit(&w.rec)
+	return nil
+}
+
+// Find visits the records that carry the id, newest first. See store.Journal.
+func (j *Journal) Find(id kite.MessageID, sinceMs int64, visit func(*kite.Record) bool) error {
+	w := j.walk()
+	defer j.done(w)
+	j.mu.RLock()
+	closed := j.closed
+	var found []*kite.Record
+	for _, pos := range j.ids[id] {
+		found = append(found, j.slot(pos))
+	}
+	j.mu.RUnlock()
+	if closed {
+		return errClosed
+	}
+	for _, r := range slices.Backward(found) {
+		if w.rec = *r; r.TimeMs >= sinceMs && !visit(&w.rec) {
+			return nil
+		}
+	}
 	return nil
 }
 

@@ -137,6 +137,9 @@ func (j *Journal) publish(batch []*kite.Record, end int64) {
 // note enters one record of the open segment, or of one being scanned as if it were.
 func (j *Journal) note(seg *segment, st *stream, r *kite.Record, off int64) {
 	seg.newestMs = max(seg.newestMs, r.TimeMs)
+	if r.ID != (kite.MessageID{}) {
+		seg.ids.table.add(r.ID, off)
+	}
 	if st == nil {
 		return
 	}

@@ -278,6 +278,8 @@ func TestLostFiles(t *testing.T) {
 	}{
 		{[]string{"00000001.idx"}, true},
 		{[]string{"00000001.idx", "00000002.idx"}, true},
+		{[]string{"00000001.ids"}, true},
+		{[]string{"00000001.idx", "00000001.ids", "00000002.ids"}, true},
 		{[]string{"00000002.ckpt"}, true},
 		{[]string{"00000001.ckpt", "00000002.ckpt"}, true},
 		{[]string{"00000002.seg"}, false},
@@ -308,8 +310,10 @@ func TestLostFiles(t *testing.T) {
 			t.Errorf("without %v: %d records, want %d", c.lost, len(got), len(read))
 		}
 		mustClose(t, j)
-		if _, ok := fs.snapshot()["00000001.idx"]; !ok {
-			t.Errorf("without %v: no index was made", c.lost)
+		for _, derived := range []string{"00000001.idx", "00000001.ids"} {
+			if _, ok := fs.snapshot()[derived]; !ok {
+				t.Errorf("without %v: no %s was made", c.lost, derived)
+			}
 		}
 	}
 }

@@ -76,7 +76,7 @@ func text(r *kite.Record) string {
 		string(r.Type), string(r.Group), string(r.Body))
 }
 
-// everything is what Replay and then Read show.
+// everything is what Replay and then Read show. All that is read is found by its id, too.
 func everything(j *Journal, streams ...string) (replayed, read []string, err error) {
 	err = j.Replay(func(r *kite.Record) error {
 		replayed = append(replayed, text(r))
@@ -86,15 +86,35 @@ func everything(j *Journal, streams ...string) (replayed, read []string, err err
 		return replayed, nil, err
 	}
 	for _, stream := range streams {
+		places := map[kite.Position]kite.MessageID{}
 		err = j.Read(stream, 1, func(r *kite.Record) bool {
 			read = append(read, text(r))
+			places[r.Position] = r.ID
 			return true
 		})
 		if err != nil {
 			return replayed, read, err
 		}
+		for pos, id := range places {
+			if err := found(j, id, pos); err != nil {
+				return replayed, read, err
+			}
+		}
 	}
 	return replayed, read, nil
+}
+
+// found looks for the record at pos by its id.
+func found(j *Journal, id kite.MessageID, pos kite.Position) error {
+	there := false
+	err := j.Find(id, 0, func(r *kite.Record) bool {
+		there = there || r.Position == pos
+		return true
+	})
+	if err == nil && !there {
+		err = fmt.Errorf("message %s at position %d is not found by its id", id, pos)
+	}
+	return err
 }
 
 func mustEverything(tb testing.TB, j *Journal, streams ...string) (replayed, read []string) {

@@ -22,11 +22,11 @@ import (
 type FileReport struct {
 	// Path of the file; one that is missing has a report with Err, too.
 	Path string
-	// Kind is segment, index, checkpoint, cut, temporary, foreign or missing.
+	// Kind is segment, index, ids, checkpoint, cut, temporary, foreign or missing.
 	Kind string
 	// Bytes is the size of the file.
 	Bytes int64
-	// Batches and Records are whole ones; the Records of an index are its entries.
+	// Batches and Records are whole ones; the Records of an index and of ids are their entries.
 	Batches, Records int
 	// Note says what a crash has left and the next start puts right.
 	Note string
@@ -120,7 +120,7 @@ func (in *inspector) files() error {
 		number, ext, ok := parseName(name)
 		switch {
 		case name == lockName || name == "lost+found" || name[0] == '.':
-		case ok && (ext == segmentExt || ext == indexExt || ext == checkpointExt):
+		case ok && (ext == segmentExt || ext == indexExt || ext == idsExt || ext == checkpointExt):
 			numbers[ext] = append(numbers[ext], number)
 		case filepath.Ext(name) == tempExt:
 			in.other(name, "temporary", "unfinished: the next start removes it", nil)
@@ -140,6 +140,9 @@ func (in *inspector) files() error {
 	}
 	for _, number := range numbers[indexExt] {
 		in.file(number, indexExt, "index", in.index)
+	}
+	for _, number := range numbers[idsExt] {
+		in.file(number, idsExt, "ids", in.ids)
 	}
 	for _, number := range numbers[checkpointExt] {
 		in.file(number, checkpointExt, "checkpoint", in.checkpoint)
@@ -283,6 +286,40 @@ func (in *inspector) index(number uint64, data []byte, f *FileReport) error {
 			}
 			f.Records++
 		}
+	}
+	return nil
+}
+
+// ids compares the entries with the records that they lead to. A file that cannot be used is made again.
+func (in *inspector) ids(number uint64, data []byte, f *FileReport) error {
+	seg := in.segments[number]
+	if seg == nil {
+		f.Note = "its segment cannot be used"
+		return nil
+	}
+	ids, err := openIDs(data, seg)
+	if err == nil {
+		err = ids.check()
+	}
+	if err != nil {
+		f.Note = "the next start or look makes it again: " + err.Error()
+		return nil
+	}
+	var rec kite.Record
+	for i := range ids.count {
+		entry := ids.entry(i)
+		off := int64(uint32(entry))
+		err := in.guarded(seg.path, seg.data, func() error {
+			_, err := seg.record(off, &rec)
+			return err
+		})
+		if err == nil && ids.key.hash(rec.ID) != uint32(entry>>32) {
+			err = fmt.Errorf("it leads to message %s at offset %d, whose hash is another", rec.ID, off)
+		}
+		if err != nil {
+			return &store.CorruptionError{File: f.Path, Offset: int64(len(data) - 8*(ids.count-i)), Err: err}
+		}
+		f.Records++
 	}
 	return nil
 }

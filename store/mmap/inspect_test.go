@@ -59,6 +59,7 @@ func TestInspect(t *testing.T) {
 		"end of closed":    {files: closed.with("00000003.seg", flip(lastRecord, 1)), file: "00000003.seg", offset: -1},
 		"header":           {files: closed.with("00000002.seg", flip(50, 1)), file: "00000002.seg", offset: 0},
 		"index":            {files: closed.with("00000001.idx", flip(70, 1)), note: "00000001.idx: the next start makes it again"},
+		"ids":              {files: closed.with("00000001.ids", flip(70, 1)), note: "00000001.ids: the next start or look makes it again"},
 		"checkpoint":       {files: closed.with("00000002.ckpt", flip(checkpointHeader+2, 1)), file: "00000002.ckpt", offset: checkpointHeader},
 		"older checkpoint": {files: closed.with("00000001.ckpt", flip(checkpointHeader+2, 1)), file: "00000001.ckpt", offset: checkpointHeader},
 		"gap":              {files: without("00000002.seg"), file: "00000003.seg", offset: 0},

@@ -42,6 +42,8 @@ type Journal struct {
 	walks  sync.Pool // of *walk, owned by one Read or Load at a time
 	worker worker
 
+	mending mending
+
 	// Of the lane.
 	replayed  bool
 	appended  bool   // something since Open: Close leaves a mark
@@ -50,6 +52,7 @@ type Journal struct {
 	buf       []byte // the batch being written
 	key       []byte // the name of a stream
 	plan      []*stream
+	idCount   int                     // of the segment that was sealed last
 	late      map[lateCommit]kite.Seq // of the open segment
 	restore   *checkpoint             // what Replay begins with; nil afterwards or when there is none
 	covered   kite.Position           // what the newest checkpoint stands for

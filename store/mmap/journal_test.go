@@ -204,7 +204,7 @@ func TestStaleIndex(t *testing.T) {
 	}
 	mustClose(t, j)
 	all := fs.snapshot()
-	stale := all["00000001.idx"]
+	stale, staleIDs := all["00000001.idx"], all["00000001.ids"]
 	delete(all, "00000002.seg") // as if its creation had not reached the disk
 	fs = newFS(all)
 	big := options(fs)
@@ -218,7 +218,7 @@ func TestStaleIndex(t *testing.T) {
 	}
 	mustClose(t, j)
 	all = fs.snapshot()
-	all["00000001.idx"] = stale
+	all["00000001.idx"], all["00000001.ids"] = stale, staleIDs
 	j = mustOpen(t, options(newFS(all)))
 	if _, read := mustEverything(t, j, "a"); len(read) != want-1 {
 		t.Errorf("%d records, want %d", len(read), want-1)

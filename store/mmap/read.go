@@ -25,6 +25,9 @@ type walk struct {
 	first  kite.Seq
 	n      int
 	places [runLength]uint32
+
+	ids     *idFile // that Find looks into
+	offsets []uint32
 }
 
 func (j *Journal) walk() *walk {
@@ -44,7 +47,7 @@ func (j *Journal) done(w *walk, before bool, err *error) {
 		*err = w.faulted(fault)
 	}
 	w.drop()
-	*w = walk{}
+	*w = walk{offsets: w.offsets[:0]}
 	j.walks.Put(w)
 	if fault != nil && *err == nil {
 		panic(fault)
@@ -68,6 +71,11 @@ func (w *walk) faulted(p any) error {
 	addr, ok := faultAddress(p)
 	if !ok {
 		return nil
+	}
+	if w.ids != nil {
+		if _, ok := within(w.ids.data, addr); ok {
+			return errors.New("the id index of a segment cannot be read: the disk is failing or the file was cut")
+		}
 	}
 	for _, seg := range []*segment{w.seg, w.other} {
 		if seg == nil {

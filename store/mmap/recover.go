@@ -53,11 +53,13 @@ type recovery struct {
 	j         *Journal
 	numbers   []uint64 // of the segment files
 	indexes   []uint64
+	ids       []uint64
 	snapshots []uint64
 	temporary []string
 	damaged   error         // of the newest checkpoint, when an older one is used
 	unborn    *segment      // a last segment file without a good header
 	unsaved   []*segment    // sealed, their index was rebuilt
+	nameless  []*segment    // sealed, their ids were rebuilt
 	durable   kite.Position // up to here the disk had everything
 	torn      error         // why the bytes behind the last batch are none; nil when they are zero
 	whole     bool          // there are whole batches among them
@@ -125,6 +127,8 @@ func (r *recovery) list() error {
 			r.numbers = append(r.numbers, number)
 		case ok && ext == indexExt:
 			r.indexes = append(r.indexes, number)
+		case ok && ext == idsExt:
+			r.ids = append(r.ids, number)
 		case ok && ext == checkpointExt:
 			r.snapshots = append(r.snapshots, number)
 		case filepath.Ext(name) == tempExt:
@@ -224,7 +228,7 @@ func (r *recovery) sealed(seg *segment, end int64) error {
 	if slices.Contains(r.indexes, seg.number) {
 		err := r.load(seg, end)
 		if err == nil {
-			return nil
+			return r.loadIDs(seg)
 		}
 		r.j.log.Warn("index not usable, it is rebuilt", "file", seg.path, "err", err)
 	}
@@ -240,7 +244,25 @@ func (r *recovery) sealed(seg *segment, end int64) error {
 	}
 	r.j.retire(seg)
 	r.unsaved = append(r.unsaved, seg)
+	r.nameless = append(r.nameless, seg)
 	return nil
+}
+
+// loadIDs takes the segment's id index, or makes one.
+func (r *recovery) loadIDs(seg *segment) (err error) {
+	if slices.Contains(r.ids, seg.number) {
+		b, err := mapFile(r.j.fs, numbered(r.j.o.Dir, seg.number, idsExt))
+		if err == nil {
+			if seg.ids.file, err = openIDs(b, seg); err == nil {
+				return nil
+			}
+			err = errors.Join(err, r.j.fs.Unmap(b))
+		}
+		r.j.log.Warn("id index not usable, it is rebuilt", "file", seg.path, "err", err)
+	}
+	seg.ids.table, err = seg.scanIDs()
+	r.nameless = append(r.nameless, seg)
+	return err
 }
 
 // load reads the segment's index file. It changes nothing unless all of it fits.

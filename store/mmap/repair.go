@@ -16,12 +16,8 @@ func (r *recovery) repair() error {
 	if err := r.discard(r.unborn); err != nil {
 		return err
 	}
-	for _, number := range r.indexes {
-		i := slices.IndexFunc(j.segments, func(s *segment) bool { return s.number == number })
-		if i < 0 || i == len(j.segments)-1 {
-			r.temporary = append(r.temporary, numbered(j.o.Dir, number, indexExt))
-		}
-	}
+	r.orphans(r.indexes, indexExt)
+	r.orphans(r.ids, idsExt)
 	for _, path := range r.temporary {
 		if err := j.fs.Remove(path); err != nil {
 			return fmt.Errorf("remove what is left of an unfinished file: %w", err)
@@ -29,6 +25,9 @@ func (r *recovery) repair() error {
 	}
 	for _, seg := range r.unsaved {
 		j.saveIndex(seg)
+	}
+	for _, seg := range r.nameless {
+		j.saveIDs(seg)
 	}
 	if n := len(j.segments); n > 0 {
 		if err := r.resume(j.segments[n-1]); err != nil {
@@ -40,6 +39,17 @@ func (r *recovery) repair() error {
 	}
 	j.durable.Store(uint64(j.tail()))
 	return nil
+}
+
+// orphans has the derived files removed whose segment is gone or is written to again.
+func (r *recovery) orphans(numbers []uint64, ext string) {
+	segments := r.j.segments
+	for _, number := range numbers {
+		i := slices.IndexFunc(segments, func(s *segment) bool { return s.number == number })
+		if i < 0 || i == len(segments)-1 {
+			r.temporary = append(r.temporary, numbered(r.j.o.Dir, number, ext))
+		}
+	}
 }
 
 // discard takes a segment without a header out of the way. Bytes that follow it are kept aside.

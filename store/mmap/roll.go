@@ -37,6 +37,7 @@ func (j *Journal) sealLocked() error {
 		return err
 	}
 	seg := j.open
+	j.idCount = seg.ids.table.count // what the next one will likely have
 	if err := seg.file.Truncate(seg.end); err != nil {
 		j.log.Warn("give unused disk space back", "file", seg.path, "err", err)
 	}
@@ -45,6 +46,7 @@ func (j *Journal) sealLocked() error {
 	}
 	j.retire(seg)
 	j.saveIndex(seg)
+	j.later(func() { j.saveIDs(seg) })
 	return nil
 }
 
@@ -81,7 +83,7 @@ func recycle(places []uint32) []uint32 {
 // saveIndex writes the index to its file and maps it. The file is derived: when it cannot be
 // written the index stays in memory and the next Open rebuilds it.
 func (j *Journal) saveIndex(seg *segment) {
-	mapping, err := j.writeIndex(seg)
+	mapping, err := j.writeDerived(numbered(j.o.Dir, seg.number, indexExt), seg.index)
 	if err != nil {
 		j.log.Warn("write the index of a segment", "file", seg.path, "err", err)
 		return
@@ -91,16 +93,16 @@ func (j *Journal) saveIndex(seg *segment) {
 	seg.index, seg.mapped = mapping, true
 }
 
-func (j *Journal) writeIndex(seg *segment) ([]byte, error) {
-	path := numbered(j.o.Dir, seg.number, indexExt)
+// writeDerived makes a file of b and maps it.
+func (j *Journal) writeDerived(path string, b []byte) ([]byte, error) {
 	file, err := j.fs.Create(path + tempExt)
 	if err != nil {
 		return nil, err
 	}
 	var mapping []byte
-	_, err = file.WriteAt(seg.index, 0)
+	_, err = file.WriteAt(b, 0)
 	if err == nil {
-		mapping, err = file.Map(int64(len(seg.index)))
+		mapping, err = file.Map(int64(len(b)))
 	}
 	if err = errors.Join(err, file.Close()); err == nil {
 		err = j.fs.Rename(path+tempExt, path)
@@ -139,6 +141,7 @@ func (j *Journal) createLocked(size int64) error {
 		return j.fail("begin "+seg.path, errors.Join(err, file.Close()))
 	}
 	seg.file = file
+	seg.ids.table = newIDTable(j.idCount)
 	seg.refs.Store(1)
 	j.dirDirty = true
 	j.mu.Lock()

@@ -55,6 +55,7 @@ type segment struct {
 	mapped   bool                 // index is a mapping, not memory
 	holds    []hold               // newest is set when it is sealed
 	late     map[*stream]kite.Seq // the highest Seq whose bytes lie here and whose commit lies later
+	ids      ids
 }
 
 func (s *segment) position(off int64) kite.Position { return s.base + kite.Position(off) }
@@ -93,6 +94,10 @@ func (s *segment) dropIndex() {
 		_ = s.fs.Unmap(s.index)
 	}
 	s.index, s.mapped = nil, false
+	if s.ids.file != nil {
+		_ = s.fs.Unmap(s.ids.file.data)
+	}
+	s.ids = ids{}
 }
 
 // scan visits the whole batches from off on, the first having the sequence, and returns where they
@@ -214,6 +219,7 @@ func allZero(b []byte) bool {
 const (
 	segmentExt    = ".seg"
 	indexExt      = ".idx"
+	idsExt        = ".ids"
 	checkpointExt = ".ckpt"
 	cutExt        = ".cut"
 	tempExt       = ".tmp"

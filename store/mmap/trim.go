@@ -36,6 +36,7 @@ func (j *Journal) Trim(needs store.Needs) (store.Trimmed, error) {
 				j.log.Warn("remove the index of a segment", "file", seg.path, "err", err)
 			}
 		}
+		j.removeIDs(seg)
 	}
 	if len(gone) > 0 {
 		j.forget(gone)
@@ -48,6 +49,19 @@ func (j *Journal) Trim(needs store.Needs) (store.Trimmed, error) {
 		return t, fmt.Errorf("trim the journal: %w", failed)
 	}
 	return t, nil
+}
+
+// removeIDs removes the segment's id index. One that is being written finds its segment gone.
+func (j *Journal) removeIDs(seg *segment) {
+	j.mu.RLock()
+	file := seg.ids.file
+	j.mu.RUnlock()
+	if file == nil {
+		return
+	}
+	if err := j.fs.Remove(numbered(j.o.Dir, seg.number, idsExt)); err != nil {
+		j.log.Warn("remove the id index of a segment", "file", seg.path, "err", err)
+	}
 }
 
 // needed tells whether the segment holds a record that needs name: in a stream of its own, as bytes

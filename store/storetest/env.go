@@ -112,6 +112,8 @@ func Run(t *testing.T, e Env) {
 		{"nested", testNested},
 		{"load", testLoad},
 		{"commit", testCommit},
+		{"find", testFind},
+		{"find trimmed", testFindTrimmed},
 		{"bounds", testBounds},
 		{"class", testClass},
 		{"closed", testClosed},

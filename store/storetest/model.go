@@ -161,6 +161,7 @@ func (m *model) check(tb testing.TB, j store.Journal) {
 			tb.Fatalf("load %d (-want +got):\n%s", want.Position, clip(diff))
 		}
 	}
+	m.checkIDs(tb, j)
 }
 
 // forget takes a stream out of the model: parts of it may be gone.
