@@ -77,6 +77,9 @@ type Needs struct {
 	Open []kite.Position
 	// BeforeMs is the time before which a unit's newest record must lie, Unix ms.
 	BeforeMs int64
+	// SeenMs is since when Find must know of every id, Unix ms; 0: it need not. A unit with records as young
+	// stays, or of the newest record of each id Kind, ID and TimeMs do.
+	SeenMs int64
 }
 
 // Trimmed is what Trim removed.

@@ -19,8 +19,9 @@ const (
 type chunk struct {
 	number   uint64
 	slots    []kite.Record
-	arena    []byte // the free rest of the newest piece
-	bytes    int64  // what the records of this chunk count
+	older    []kite.Position // of each slot: the record before it with the same id
+	arena    []byte          // the free rest of the newest piece
+	bytes    int64           // what the records of this chunk count
 	messages int
 	newestMs int64
 	sealed   bool

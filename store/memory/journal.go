@@ -19,7 +19,7 @@ type Journal struct {
 	mu       sync.RWMutex
 	chunks   []*chunk // by number; the last one is being filled
 	streams  map[string]*stream
-	ids      map[kite.MessageID][]kite.Position
+	names    names
 	bytes    int64
 	messages int
 	closed   bool
@@ -46,7 +46,7 @@ func New(o Options) (*Journal, error) {
 	if err := o.Validate(); err != nil {
 		return nil, &kite.Error{Code: kite.Invalid, Op: "make a memory store", Err: err}
 	}
-	return &Journal{o: o, streams: map[string]*stream{}, ids: map[kite.MessageID][]kite.Position{}, topics: map[string]string{}}, nil
+	return &Journal{o: o, streams: map[string]*stream{}, names: newNames(), topics: map[string]string{}}, nil
 }
 
 // Replay finds nothing: a new journal is empty.
@@ -76,9 +76,7 @@ func (j *Journal) Append(batch []*kite.Record) error {
 		c := j.room()
 		slot := c.put(r, j.topic(r.Topic))
 		r.Position = slot.Position
-		if r.ID != (kite.MessageID{}) {
-			j.ids[r.ID] = append(j.ids[r.ID], r.Position)
-		}
+		j.names.add(c, slot)
 		j.bytes += cost(r)
 		if isMessage(r.Kind) {
 			j.messages++
@@ -233,7 +231,7 @@ func (j *Journal) Trim(needs store.Needs) (store.Trimmed, error) {
 		for st := range c.holds {
 			hurt[st] = true
 		}
-		j.unname(c)
+		j.names.drop(c, needs.SeenMs)
 		return true
 	})
 	for st := range hurt {
@@ -256,19 +254,6 @@ func (j *Journal) shorten(st *stream) {
 	st.places = slices.Clone(st.places[gone:]) // the old array would keep its size for ever
 }
 
-// unname forgets the ids of the chunk's records: positions grow, so its own come first.
-func (j *Journal) unname(c *chunk) {
-	for i := range c.slots {
-		id := c.slots[i].ID
-		places := slices.DeleteFunc(j.ids[id], func(pos kite.Position) bool { return uint64(pos)>>slotBits == c.number })
-		if len(places) == 0 {
-			delete(j.ids, id)
-		} else {
-			j.ids[id] = places
-		}
-	}
-}
-
 // Class is mem.
 func (j *Journal) Class() kite.Class { return kite.ClassMem }
 
@@ -280,6 +265,6 @@ func (j *Journal) Close() error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.closed = true
-	j.chunks, j.streams, j.bytes, j.messages = nil, map[string]*stream{}, 0, 0
+	j.chunks, j.streams, j.names, j.bytes, j.messages = nil, map[string]*stream{}, newNames(), 0, 0
 	return nil
 }

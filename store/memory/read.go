@@ -1,8 +1,6 @@
 package memory
 
 import (
-	"slices"
-
 	"github.com/kiteq/kiteq/internal/kite"
 )
 
@@ -13,6 +11,7 @@ type walk struct {
 	rec   kite.Record // a copy, so that a visitor cannot change the journal's
 	n     int
 	found [runLength]struct{ record, bytes *kite.Record }
+	same  []*kite.Record // with the id of a Find
 }
 
 func (j *Journal) walk() *walk {
@@ -23,7 +22,8 @@ func (j *Journal) walk() *walk {
 }
 
 func (j *Journal) done(w *walk) {
-	*w = walk{}
+	clear(w.same)
+	*w = walk{same: w.same[:0]}
 	j.walks.Put(w)
 }
 
@@ -102,28 +102,6 @@ func (j *Journal) Load(pos kite.Position, visit func(*kite.Record)) error {
 	}
 	w.rec = *r
 	visit(&w.rec)
-	return nil
-}
-
-// Find visits the records that carry the id, newest first. See store.Journal.
-func (j *Journal) Find(id kite.MessageID, sinceMs int64, visit func(*kite.Record) bool) error {
-	w := j.walk()
-	defer j.done(w)
-	j.mu.RLock()
-	closed := j.closed
-	var found []*kite.Record
-	for _, pos := range j.ids[id] {
-		found = append(found, j.slot(pos))
-	}
-	j.mu.RUnlock()
-	if closed {
-		return errClosed
-	}
-	for _, r := range slices.Backward(found) {
-		if w.rec = *r; r.TimeMs >= sinceMs && !visit(&w.rec) {
-			return nil
-		}
-	}
 	return nil
 }
 

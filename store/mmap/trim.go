@@ -20,7 +20,7 @@ func (j *Journal) Trim(needs store.Needs) (store.Trimmed, error) {
 	var gone []*segment
 	var failed error
 	for _, seg := range j.segments[:max(0, len(j.segments)-1)] { // the last one says where the journal goes on
-		if seg.newestMs >= needs.BeforeMs || seg.limit() > j.covered || seg.needed(needs) {
+		if seg.newestMs >= needs.BeforeMs || needs.SeenMs > 0 && seg.newestMs >= needs.SeenMs || seg.limit() > j.covered || seg.needed(needs) {
 			continue
 		}
 		if failed = j.fs.Remove(seg.path); failed != nil {

@@ -114,6 +114,7 @@ func Run(t *testing.T, e Env) {
 		{"commit", testCommit},
 		{"find", testFind},
 		{"find trimmed", testFindTrimmed},
+		{"find seen", testFindSeen},
 		{"bounds", testBounds},
 		{"class", testClass},
 		{"closed", testClosed},

@@ -100,3 +100,29 @@ func testFindTrimmed(t *testing.T, e Env) {
 		t.Errorf("after the trim (-want +got):\n%s", diff)
 	}
 }
+
+// testFindSeen trims all, but for what must be known of the ids.
+func testFindSeen(t *testing.T, e Env) {
+	j, m := e.mustOpen(t, t.TempDir()), newModel()
+	m.fill(t, j, e, "a")
+	m.mustAppend(t, j, m.prepared("a", 10))
+	m.fill(t, j, e, "a")
+	m.mustAppend(t, j, m.commit(m.all[len(m.all)/2]))
+	m.fill(t, j, e, "a")
+	since := m.all[len(m.all)/3].TimeMs
+	for range 2 { // the second time for what was left
+		mustCheckpoint(t, j)
+		mustTrim(t, j, store.Needs{BeforeMs: late, SeenMs: since})
+		newest := map[kite.MessageID]*kite.Record{}
+		for _, r := range m.all {
+			newest[r.ID] = r
+		}
+		for id, want := range newest {
+			got := mustFind(t, j, id, since)
+			if want.TimeMs >= since && (len(got) == 0 || got[0].ID != id || got[0].Kind != want.Kind || got[0].TimeMs != want.TimeMs) {
+				t.Fatalf("of %s %s, which must be known, there is %v", want.Kind, id, got)
+			}
+		}
+		m.mustAppend(t, j, m.message("a", 10))
+	}
+}

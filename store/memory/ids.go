@@ -1,0 +1,92 @@
+package memory
+
+import (
+	"github.com/kiteq/kiteq/internal/kite"
+)
+
+// names finds records by id. Each id leads to its newest record and each record to the one before it with
+// the same id. Of what was trimmed the newest kind and time stay for a while: a publisher may repeat a
+// message that was delivered long ago in the eyes of a full store.
+type names struct {
+	newest map[kite.MessageID]kite.Position
+	ghosts map[kite.MessageID]ghost
+	queue  []kite.MessageID // of ghosts, oldest first
+}
+
+// ghost is what is left of a trimmed record.
+type ghost struct {
+	kind   kite.Kind
+	timeMs int64
+}
+
+// maxGhosts bounds what is kept of the trimmed, about 70 bytes each.
+const maxGhosts = 1_000_000
+
+func newNames() names {
+	return names{newest: map[kite.MessageID]kite.Position{}, ghosts: map[kite.MessageID]ghost{}}
+}
+
+// add enters the record, which was put into c last.
+func (n *names) add(c *chunk, r *kite.Record) {
+	if r.ID == (kite.MessageID{}) {
+		c.older = append(c.older, 0)
+		return
+	}
+	c.older = append(c.older, n.newest[r.ID])
+	n.newest[r.ID] = r.Position
+}
+
+// drop makes ghosts of the chunk's newest records that are not older than sinceMs; of none when it is 0.
+func (n *names) drop(c *chunk, sinceMs int64) {
+	for i := range c.slots {
+		r := &c.slots[i]
+		if r.ID == (kite.MessageID{}) || n.newest[r.ID] != r.Position {
+			continue
+		}
+		delete(n.newest, r.ID)
+		if sinceMs > 0 && r.TimeMs >= sinceMs {
+			n.ghosts[r.ID] = ghost{r.Kind, r.TimeMs}
+			n.queue = append(n.queue, r.ID)
+		}
+	}
+	gone := 0
+	for gone < len(n.queue) && (len(n.queue)-gone > maxGhosts || n.ghosts[n.queue[gone]].timeMs < sinceMs) {
+		delete(n.ghosts, n.queue[gone])
+		gone++
+	}
+	n.queue = n.queue[:copy(n.queue, n.queue[gone:])]
+}
+
+// Find visits the records that carry the id, newest first. See store.Journal. Of an id whose records were
+// all trimmed it visits one with the newest one's Kind, ID and TimeMs.
+func (j *Journal) Find(id kite.MessageID, sinceMs int64, visit func(*kite.Record) bool) error {
+	w := j.walk()
+	defer j.done(w)
+	j.mu.RLock()
+	closed := j.closed
+	found := w.same[:0]
+	for pos := j.names.newest[id]; pos != 0; {
+		r := j.slot(pos)
+		if r == nil || r.TimeMs < sinceMs {
+			break
+		}
+		found = append(found, r)
+		pos = j.chunkOf(pos).older[pos&(chunkSlots-1)]
+	}
+	left, trimmed := j.names.ghosts[id]
+	j.mu.RUnlock()
+	w.same = found
+	switch {
+	case closed:
+		return errClosed
+	case len(found) == 0 && trimmed && left.timeMs >= sinceMs:
+		w.rec = kite.Record{Kind: left.kind, ID: id, TimeMs: left.timeMs}
+		visit(&w.rec)
+	}
+	for _, r := range found {
+		if w.rec = *r; !visit(&w.rec) {
+			break
+		}
+	}
+	return nil
+}
