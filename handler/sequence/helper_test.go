@@ -191,23 +191,16 @@ func dead(topic, group string, seq kite.Seq) kite.Item {
 type picture struct {
 	Heads     map[string]kite.Seq
 	Open      map[kite.MessageID]Undecided
-	Known     map[kite.MessageID]sighting
-	Order     []entry
 	Standings map[flowKey]kite.Progress
 }
 
 func (s *State) picture() picture {
 	p := picture{
 		Heads: maps.Clone(s.heads), Open: map[kite.MessageID]Undecided{},
-		Known: maps.Clone(s.seen.known), Standings: map[flowKey]kite.Progress{},
+		Standings: map[flowKey]kite.Progress{},
 	}
 	for id, open := range s.open {
 		p.Open[id] = *open
-	}
-	for _, e := range s.seen.ring[s.seen.head:] {
-		if s.seen.known[e.id].timeMs == e.timeMs {
-			p.Order = append(p.Order, e)
-		}
 	}
 	for key, standing := range s.standings {
 		progress := standing.Progress()

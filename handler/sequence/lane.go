@@ -57,6 +57,7 @@ type Lane struct {
 
 	inbox inbox
 	state *State // owned by Run
+	seen  *seen
 
 	turn      turn
 	appended  int64 // bytes since the last checkpoint
@@ -67,7 +68,7 @@ type Lane struct {
 func Open(o Options, journal store.Journal, routes Router, log *slog.Logger) (*Lane, error) {
 	l := &Lane{
 		options: o, journal: journal, routes: routes, now: time.Now,
-		log: log.With("component", "sequence"), state: newState(o),
+		log: log.With("component", "sequence"), state: newState(), seen: newSeen(journal, o.DedupeWindow.Milliseconds()),
 	}
 	l.inbox.init(o)
 	l.turn.init()
@@ -272,7 +273,8 @@ func (l *Lane) checkpoint(retention time.Duration) {
 // needs is what Trim must keep: whatever a durable group has not settled, every dead letter, every
 // undecided message.
 func (l *Lane) needs(retention time.Duration) store.Needs {
-	n := store.Needs{Floors: map[string]kite.Seq{}, BeforeMs: kite.UnixMs(l.now().Add(-retention))}
+	nowMs := kite.UnixMs(l.now())
+	n := store.Needs{Floors: map[string]kite.Seq{}, BeforeMs: nowMs - retention.Milliseconds(), SeenMs: l.seen.sinceMs(nowMs)}
 	topics := map[string]bool{}
 	for _, route := range l.routes.Routes() {
 		if !route.Durable() {

@@ -322,7 +322,7 @@ func TestTrimWaitsForRoutes(t *testing.T) {
 // TestTrimKeepsBytesOfLateCommit commits, in a new segment, what was prepared in an old one: the bytes count.
 func TestTrimKeepsBytesOfLateCommit(t *testing.T) {
 	t.Parallel()
-	r := newMMapRig(t, Options{Retention: time.Millisecond})
+	r := newMMapRig(t, Options{Retention: time.Millisecond, DedupeWindow: time.Second})
 	r.routes.all = []kite.Route{durable("trade", "s-a")}
 	r.turn(item(prepared, "trade", 1))
 	for n := range 400 { // some segments of 16 KiB
@@ -351,17 +351,17 @@ func TestOptions(t *testing.T) {
 	if err := (Options{}).WithDefaults().Validate(); err != nil {
 		t.Errorf("the defaults: %v", err)
 	}
-	if err := (Options{DedupeWindow: 1, DedupeMax: 1, InboxItems: 1, InboxBytes: 1, CheckpointBytes: 1, Retention: -1}).Validate(); err == nil {
+	if err := (Options{DedupeWindow: 1, InboxItems: 1, InboxBytes: 1, CheckpointBytes: 1, Retention: -1}).Validate(); err == nil {
 		t.Error("no error")
-	} else if n := len(err.(interface{ Unwrap() []error }).Unwrap()); n != 6 {
-		t.Errorf("%d problems named, want all 6: %v", n, err)
+	} else if n := len(err.(interface{ Unwrap() []error }).Unwrap()); n != 5 {
+		t.Errorf("%d problems named, want all 5: %v", n, err)
 	}
 }
 
 func BenchmarkLaneCommit(b *testing.B) {
 	for _, size := range []int{1, 64, 1000} {
 		b.Run(fmt.Sprintf("batch=%d", size), func(b *testing.B) {
-			r := newRig(b, mustMemory(b, memory.Options{MaxBytes: 1 << 30, MaxMessages: 1 << 20}), Options{DedupeMax: 100_000})
+			r := newRig(b, mustMemory(b, memory.Options{MaxBytes: 1 << 30, MaxMessages: 1 << 20}), Options{})
 			body := make([]byte, 256)
 			batch := &kite.Batch{Items: make([]kite.Item, size)}
 			batches := []*kite.Batch{batch}

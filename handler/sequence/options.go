@@ -11,9 +11,6 @@ type Options struct {
 	// DedupeWindow is how long the id of a message is remembered: a repeat within it is answered true
 	// and stored once. Default 10m, 1s to 24h.
 	DedupeWindow time.Duration `toml:"dedupe_window"`
-	// DedupeMax bounds the remembered ids, about 70 bytes each; the oldest goes first. Default 1000000,
-	// 1000 to 100000000.
-	DedupeMax int `toml:"dedupe_max"`
 	// InboxItems bounds the requests that wait for the lane; more are answered busy. Default 65536,
 	// at least 1024.
 	InboxItems int `toml:"inbox_items"`
@@ -34,9 +31,6 @@ func (o Options) WithDefaults() Options {
 	if o.DedupeWindow == 0 {
 		o.DedupeWindow = 10 * time.Minute
 	}
-	if o.DedupeMax == 0 {
-		o.DedupeMax = 1_000_000
-	}
 	if o.InboxItems == 0 {
 		o.InboxItems = 1 << 16
 	}
@@ -56,7 +50,6 @@ func (o Options) WithDefaults() Options {
 func (o Options) Validate() error {
 	var problems kite.Problems
 	problems.Check(o.DedupeWindow >= time.Second && o.DedupeWindow <= 24*time.Hour, "dedupe window %v: use 1s to 24h", o.DedupeWindow)
-	problems.Check(o.DedupeMax >= 1000 && o.DedupeMax <= 100_000_000, "dedupe max %d: use 1000 to 100000000", o.DedupeMax)
 	problems.Check(o.InboxItems >= 1024, "inbox items %d: use 1024 or more", o.InboxItems)
 	problems.Check(o.InboxBytes >= 4<<20, "inbox bytes %v: use 4MiB or more", o.InboxBytes)
 	problems.Check(o.CheckpointBytes >= 1<<20, "checkpoint bytes %v: use 1MiB or more", o.CheckpointBytes)

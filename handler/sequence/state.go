@@ -14,7 +14,6 @@ import (
 type State struct {
 	heads     map[string]kite.Seq // stream -> its newest Seq
 	open      map[kite.MessageID]*Undecided
-	seen      *window
 	standings map[flowKey]*kite.Standing
 }
 
@@ -31,11 +30,10 @@ type Undecided struct {
 
 type flowKey struct{ topic, group string }
 
-func newState(o Options) *State {
+func newState() *State {
 	return &State{
 		heads:     map[string]kite.Seq{},
 		open:      map[kite.MessageID]*Undecided{},
-		seen:      newWindow(o.DedupeWindow.Milliseconds(), o.DedupeMax),
 		standings: map[flowKey]*kite.Standing{},
 	}
 }
@@ -45,13 +43,10 @@ func (s *State) apply(r *kite.Record) error {
 	switch r.Kind {
 	case kite.KindMessage:
 		s.heads[r.Topic] = r.Seq
-		s.seen.add(r.ID, r.TimeMs, kite.OutcomeCommitted)
 	case kite.KindPrepared:
 		position := r.Position
-		if r.Ref != 0 { // from a checkpoint, whose pieces of the window tell what was seen
+		if r.Ref != 0 { // from a checkpoint
 			position = r.Ref
-		} else {
-			s.seen.add(r.ID, r.TimeMs, kite.OutcomeUnknown)
 		}
 		s.open[r.ID] = &Undecided{
 			ID: r.ID, Topic: r.Topic, Group: string(r.Group), Position: position,
@@ -59,9 +54,9 @@ func (s *State) apply(r *kite.Record) error {
 		}
 	case kite.KindCommit:
 		s.heads[r.Topic] = r.Seq
-		s.decide(r, kite.OutcomeCommitted)
+		delete(s.open, r.ID)
 	case kite.KindRollback:
-		s.decide(r, kite.OutcomeRolledBack)
+		delete(s.open, r.ID)
 	case kite.KindPark:
 		if open := s.open[r.ID]; open != nil {
 			open.Parked = true
@@ -81,17 +76,10 @@ func (s *State) apply(r *kite.Record) error {
 		delete(standing.Retries, letter.Seq)
 	case kite.KindHead:
 		s.heads[r.Topic] = r.Seq
-	case kite.KindSeen:
-		return s.seen.load(r.Body)
 	default:
 		return fmt.Errorf("record of unknown kind %d: it was written by a newer broker", r.Kind)
 	}
 	return nil
-}
-
-func (s *State) decide(r *kite.Record, outcome kite.Outcome) {
-	delete(s.open, r.ID)
-	s.seen.add(r.ID, r.TimeMs, outcome)
 }
 
 func (s *State) standing(r *kite.Record) *kite.Standing {
@@ -131,7 +119,6 @@ func (s *State) records(yield func(*kite.Record) bool) {
 			return
 		}
 	}
-	s.seen.save(func(body []byte) bool { return yield(&kite.Record{Kind: kite.KindSeen, Body: body}) })
 }
 
 // Recovered is what the parts behind the lane start from.

@@ -85,7 +85,11 @@ func (l *Lane) proposeMessage(item *kite.Item, nowMs int64) {
 		}
 		return
 	}
-	if outcome, ok := l.known(item.ID, nowMs); ok {
+	switch outcome, ok, err := l.known(item.ID, nowMs); {
+	case err != nil:
+		l.refuse(item, err)
+		return
+	case ok:
 		repeat(item, outcome)
 		return
 	}
@@ -113,23 +117,32 @@ func repeat(item *kite.Item, outcome kite.Outcome) bool {
 	return true
 }
 
-func (l *Lane) known(id kite.MessageID, nowMs int64) (kite.Outcome, bool) {
+func (l *Lane) known(id kite.MessageID, nowMs int64) (kite.Outcome, bool, error) {
 	if open := l.state.open[id]; open != nil {
 		if open.Parked {
-			return kite.OutcomeParked, true
+			return kite.OutcomeParked, true, nil
 		}
-		return kite.OutcomeUnknown, true
+		return kite.OutcomeUnknown, true, nil
 	}
-	return l.state.seen.find(id, nowMs)
+	return l.seen.find(id, nowMs)
+}
+
+// refuse answers an item of which the journal cannot say whether it is a repeat: to store it twice would be
+// as wrong as to drop it.
+func (l *Lane) refuse(item *kite.Item, err error) {
+	item.Verdict = kite.Unavailable
+	l.log.Error("id not looked up, its message is refused", "msg_id", item.ID.String(), "err", err)
 }
 
 // proposeDecision lets the first decision win: the same again changes nothing, the opposite is refused.
 func (l *Lane) proposeDecision(item *kite.Item, outcome kite.Outcome, nowMs int64) {
 	open := l.state.open[item.ID]
 	if open == nil {
-		was, ok := l.state.seen.find(item.ID, nowMs)
+		was, ok, err := l.seen.find(item.ID, nowMs)
 		item.Outcome = was
 		switch {
+		case err != nil:
+			l.refuse(item, err)
 		case !ok:
 			item.Verdict = kite.TxUnknown
 		case was == outcome:

@@ -26,12 +26,10 @@ const (
 	KindDead Kind = 7
 	// KindHead is a topic's newest Seq. Only in checkpoints.
 	KindHead Kind = 8
-	// KindSeen is a piece of the dedupe window: Body = packed ids, times and outcomes. Only in checkpoints.
-	KindSeen Kind = 9
 )
 
 func (k Kind) String() string {
-	names := [...]string{"", "message", "prepared", "commit", "rollback", "park", "progress", "dead", "head", "seen"}
+	names := [...]string{"", "message", "prepared", "commit", "rollback", "park", "progress", "dead", "head"}
 	if int(k) < len(names) && k > 0 {
 		return names[k]
 	}

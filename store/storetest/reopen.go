@@ -52,7 +52,7 @@ func (s *state) records(yield func(*kite.Record) bool) {
 		}
 	}
 	for id, ms := range s.Times {
-		r := &kite.Record{Kind: kite.KindSeen, ID: id, TimeMs: ms}
+		r := &kite.Record{Kind: kite.KindRollback, ID: id, TimeMs: ms}
 		if pos, ok := s.Open[id]; ok {
 			r.Kind, r.Ref = kite.KindPrepared, pos
 		}
