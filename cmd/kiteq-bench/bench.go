@@ -20,6 +20,7 @@ import (
 type bench struct {
 	o        options
 	topics   []string
+	subjects []subject
 	producer string // the publishers' group
 	ledger   *ledger
 	receipts []*receipt // one for each group
@@ -36,9 +37,15 @@ func newBench(o options) *bench {
 		o.kind = name
 	}
 	b := &bench{o: o, topics: o.topicNames(), producer: "p-" + name}
-	b.ledger = newLedger(run, o.size, o.conns, b.topics)
-	for _, group := range o.groupNames("s-" + name) {
-		b.receipts = append(b.receipts, newReceipt(group, b.ledger))
+	b.subjects = b.o.subjects()
+	b.ledger = newLedger(run, o.size, o.conns, b.subjects)
+	for i, group := range o.groupNames("s-" + name) {
+		r := newReceipt(group, b.subjects[0].kind, b.ledger)
+		if o.mode == modeOwn {
+			r.kind = b.subjects[i].kind
+		}
+		r.all = o.mode == modeCollect
+		b.receipts = append(b.receipts, r)
 	}
 	b.binder = registryBinder{b}
 	b.enter("starting")
@@ -50,7 +57,7 @@ func (b *bench) enter(phase string) { b.phase.Store(&phase) }
 // run binds, warms up by probes, publishes, waits for what is to come, and reports.
 func (b *bench) run(ctx context.Context) (_ *result, err error) {
 	for _, r := range b.receipts {
-		if err := b.binder.bind(ctx, r.group); err != nil {
+		if err := b.binder.bind(ctx, r); err != nil {
 			return nil, fmt.Errorf("bind group %s in %s: %w", r.group, b.o.zkhost, err)
 		}
 	}
@@ -65,6 +72,9 @@ func (b *bench) run(ctx context.Context) (_ *result, err error) {
 			err = errors.Join(err, members.end())
 		}
 	}()
+	if b.o.mode == modeCollect {
+		return result, b.collect(ctx, result, members)
+	}
 	if result.Class, err = b.probe(ctx); err != nil {
 		return nil, err
 	}
@@ -73,6 +83,11 @@ func (b *bench) run(ctx context.Context) (_ *result, err error) {
 			return nil, err
 		}
 	}
+	meter, err := b.meter(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer meter.stop()
 	if err := b.load(ctx, result); err != nil {
 		return nil, err
 	}
@@ -88,7 +103,34 @@ func (b *bench) run(ctx context.Context) (_ *result, err error) {
 		return nil, err
 	}
 	result.conclude(b, from)
-	return result, nil
+	result.Broker, err = meter.cost(result.Publish.Messages, b.ledger.framed.Load())
+	return result, err
+}
+
+// collect takes what waits for the group, of whichever run, until -n came or nothing more does.
+func (b *bench) collect(ctx context.Context, result *result, m *members) error {
+	b.enter("collecting")
+	meter, err := b.meter(ctx)
+	if err != nil {
+		return err
+	}
+	defer meter.stop()
+	r := b.receipts[0]
+	if err := b.settleGroup(ctx, m, r, func() bool { return b.o.n > 0 && r.count() >= b.o.n }); err != nil {
+		return err
+	}
+	result.conclude(b, result.Started)
+	result.Check.Lost = max(b.o.n-result.Deliver.Messages, 0)
+	result.Broker, err = meter.cost(result.Deliver.Messages, 0)
+	return err
+}
+
+// meter watches the broker's process, when it is known.
+func (b *bench) meter(ctx context.Context) (*meter, error) {
+	if b.o.pid == 0 {
+		return nil, nil
+	}
+	return startMeter(ctx, b.o.pid)
 }
 
 // unbind forgets groups that were made for this run, even when ctx ended.
@@ -99,7 +141,7 @@ func (b *bench) unbind(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), b.o.patience)
 	defer cancel()
 	for _, r := range b.receipts {
-		if err := b.binder.unbind(ctx, r.group); err != nil {
+		if err := b.binder.unbind(ctx, r); err != nil {
 			return fmt.Errorf("unbind group %s in %s: %w", r.group, b.o.zkhost, err)
 		}
 	}
@@ -225,18 +267,19 @@ func (b *bench) publishers(ctx context.Context) ([]publisher, error) {
 // lasts. What is missing then is lost.
 func (b *bench) settle(ctx context.Context, m *members) error {
 	for _, r := range b.receipts {
-		if err := b.settleGroup(ctx, m, r); err != nil {
+		if err := b.settleGroup(ctx, m, r, func() bool { return r.missing() == 0 }); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (b *bench) settleGroup(ctx context.Context, m *members, r *receipt) error {
+// settleGroup waits until done says so, or nothing came for as long as patience lasts.
+func (b *bench) settleGroup(ctx context.Context, m *members, r *receipt, done func() bool) error {
 	last, since := r.count(), time.Now()
 	tick := time.NewTicker(20 * time.Millisecond) // missing reads every place: not for each delivery
 	defer tick.Stop()
-	for r.missing() > 0 {
+	for !done() {
 		select {
 		case <-tick.C:
 		case <-m.failed:

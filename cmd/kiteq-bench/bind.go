@@ -13,34 +13,34 @@ import (
 
 // binder makes the groups known to the broker, and forgets them.
 type binder interface {
-	bind(ctx context.Context, group string) error
-	unbind(ctx context.Context, group string) error
+	bind(ctx context.Context, r *receipt) error
+	unbind(ctx context.Context, r *receipt) error
 }
 
 // registryBinder binds through the registry, by a client that is there for that only.
 type registryBinder struct{ b *bench }
 
-// bindings are those of every group: the messageType on every topic, as fast as the broker can.
-func (b *bench) bindings() []client.Binding {
+// bindings are those of a group: its messageType on every topic, as fast as the broker can.
+func (b *bench) bindings(kind string) []client.Binding {
 	all := make([]client.Binding, len(b.topics))
 	for i, topic := range b.topics {
-		all[i] = client.Direct(topic, b.o.kind)
+		all[i] = client.Direct(topic, kind)
 		all[i].Watermark = math.MaxInt32
 	}
 	return all
 }
 
-func (r registryBinder) bind(ctx context.Context, group string) error {
-	return r.with(ctx, group, func(c *client.Client) error {
-		_, err := c.Subscribe(ctx, r.b.bindings(), func(context.Context, *client.Delivery) error {
+func (r registryBinder) bind(ctx context.Context, to *receipt) error {
+	return r.with(ctx, to.group, func(c *client.Client) error {
+		_, err := c.Subscribe(ctx, r.b.bindings(to.kind), func(context.Context, *client.Delivery) error {
 			return fmt.Errorf("the group is only being bound")
 		})
 		return err
 	})
 }
 
-func (r registryBinder) unbind(ctx context.Context, group string) error {
-	return r.with(ctx, group, func(c *client.Client) error {
+func (r registryBinder) unbind(ctx context.Context, from *receipt) error {
+	return r.with(ctx, from.group, func(c *client.Client) error {
 		for _, topic := range r.b.topics {
 			if err := c.Unbind(ctx, topic); err != nil {
 				return err
@@ -61,7 +61,7 @@ func (r registryBinder) with(ctx context.Context, group string, what func(*clien
 // prober publishes single messages and waits for the answer. class is the durability class that the
 // broker named in it, "" when that cannot be seen.
 type prober interface {
-	probe(ctx context.Context, topic string, body []byte) (class string, err error)
+	probe(ctx context.Context, about subject, body []byte) (class string, err error)
 	close()
 }
 
@@ -70,10 +70,10 @@ type wireProber struct {
 	link *link
 }
 
-func (p *wireProber) probe(ctx context.Context, topic string, body []byte) (string, error) {
+func (p *wireProber) probe(ctx context.Context, about subject, body []byte) (string, error) {
 	h := protocol.Header{
-		MessageID: client.NewID(), Topic: topic, MessageType: p.b.o.kind, GroupID: p.b.producer,
-		ExpiredTime: -1, DeliverLimit: 100, Commit: true,
+		MessageID: client.NewID(), Topic: about.topic, MessageType: about.kind, GroupID: p.b.producer,
+		ExpiredTime: -1, DeliverLimit: 100, Commit: true, Fly: p.b.o.fly,
 	}
 	stop := context.AfterFunc(ctx, p.link.close)
 	defer stop()
@@ -94,7 +94,7 @@ func (p *wireProber) probe(ctx context.Context, topic string, body []byte) (stri
 			return "", err
 		}
 		if !ack.Status {
-			return "", fmt.Errorf("the broker refused a message to topic %s: %s", topic, ack.Feedback)
+			return "", fmt.Errorf("the broker refused a message to topic %s: %s", about.topic, ack.Feedback)
 		}
 		return classOf(string(ack.Feedback)), nil
 	}
@@ -102,8 +102,14 @@ func (p *wireProber) probe(ctx context.Context, topic string, body []byte) (stri
 
 func (p *wireProber) close() { p.link.close() }
 
+// classFly is the class of messages that are not stored.
+const classFly = "fly"
+
 // classOf finds the class in "Store Result true Cost:0 synced"; old brokers name none.
 func classOf(feedback string) string {
+	if feedback == protocol.FeedbackFly {
+		return classFly
+	}
 	cost, ok := strings.CutPrefix(feedback, protocol.FeedbackStored)
 	if !ok {
 		return ""
@@ -117,8 +123,8 @@ type clientProber struct {
 	c *client.Client
 }
 
-func (p *clientProber) probe(ctx context.Context, topic string, body []byte) (string, error) {
-	return "", p.c.Publish(ctx, &client.Message{Topic: topic, Type: p.b.o.kind, Body: body})
+func (p *clientProber) probe(ctx context.Context, about subject, body []byte) (string, error) {
+	return "", p.c.Publish(ctx, &client.Message{Topic: about.topic, Type: about.kind, Body: body, Fly: p.b.o.fly})
 }
 
 func (p *clientProber) close() { _ = closeClient(context.Background(), p.c, p.b.o.patience, nil) }
@@ -140,7 +146,7 @@ func (b *bench) openProber(ctx context.Context) (prober, error) {
 	return &clientProber{b, c}, nil
 }
 
-// probe publishes to every topic until every group got a message from each: only then the broker has
+// probe publishes to every subject until every group got a message from each: only then the broker has
 // the bindings, which it reads from the registry in its own time. It returns the durability class.
 func (b *bench) probe(ctx context.Context) (class string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, b.o.patience)
@@ -155,18 +161,18 @@ func (b *bench) probe(ctx context.Context) (class string, err error) {
 	pause := time.NewTicker(100 * time.Millisecond)
 	defer pause.Stop()
 	for {
-		for _, topic := range b.topics {
-			if class, err = p.probe(ctx, topic, body); err != nil {
-				return "", fmt.Errorf("publish a probe to topic %s: %w", topic, err)
+		for _, about := range b.subjects {
+			if class, err = p.probe(ctx, about, body); err != nil {
+				return "", fmt.Errorf("publish a probe to topic %s: %w", about.topic, err)
 			}
+		}
+		if b.bound() {
+			return class, nil
 		}
 		select {
 		case <-pause.C:
 		case <-ctx.Done():
 			return "", fmt.Errorf("after %v the broker does not deliver to every group: has it the registry %q, and the topics?", b.o.patience, b.o.zkhost)
-		}
-		if b.bound() {
-			return class, nil
 		}
 	}
 }

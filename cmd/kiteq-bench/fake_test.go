@@ -95,8 +95,8 @@ func (f *fakeBroker) publish(conn net.Conn, frame protocol.Frame) {
 // unbound binds nowhere: the fake knows its consumer.
 type unbound struct{}
 
-func (unbound) bind(context.Context, string) error   { return nil }
-func (unbound) unbind(context.Context, string) error { return nil }
+func (unbound) bind(context.Context, *receipt) error   { return nil }
+func (unbound) unbind(context.Context, *receipt) error { return nil }
 
 // TestCheck: what a broker does wrong is seen, and nothing else.
 func TestCheck(t *testing.T) {

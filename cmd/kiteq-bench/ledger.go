@@ -20,7 +20,10 @@ func (p *places) add(place uint64) {
 	(*p)[place/64] |= 1 << (place % 64)
 }
 
-// ledger is what was published: one stream for each topic of each connection. A place is entered
+// subject is what a message is about: consumers bind to it.
+type subject struct{ topic, kind string }
+
+// ledger is what was published: one stream for each subject of each connection. A place is entered
 // before it is written to the broker, so that nothing can come back that the ledger does not know.
 type ledger struct {
 	run     uint64
@@ -28,33 +31,36 @@ type ledger struct {
 	streams []*stream
 
 	sent, accepted, refused, unanswered atomic.Int64
+	framed                              atomic.Int64 // bytes of the frames written; -via client does not see them
 
 	mu      sync.Mutex
 	reasons map[string]int64 // of what was refused or failed
 }
 
-// stream is the messages of one connection on one topic, in the order of sending.
+// stream is the messages of one connection on one subject, in the order of sending.
 type stream struct {
+	subject
 	number uint32
-	topic  string
 	sent   atomic.Uint64 // places below it were sent
 
 	mu       sync.Mutex
 	accepted places
 }
 
-func newLedger(run uint64, size, conns int, topics []string) *ledger {
+func newLedger(run uint64, size, conns int, subjects []subject) *ledger {
 	l := &ledger{run: run, size: size, reasons: map[string]int64{}}
 	for range conns {
-		for _, topic := range topics {
-			l.streams = append(l.streams, &stream{number: uint32(len(l.streams)), topic: topic})
+		for _, about := range subjects {
+			l.streams = append(l.streams, &stream{number: uint32(len(l.streams)), subject: about})
 		}
 	}
 	return l
 }
 
 // of returns the streams of one connection.
-func (l *ledger) of(conn, topics int) []*stream { return l.streams[conn*topics : (conn+1)*topics] }
+func (l *ledger) of(conn, subjects int) []*stream {
+	return l.streams[conn*subjects : (conn+1)*subjects]
+}
 
 // enter takes the next place of the stream and stamps the body with it.
 func (l *ledger) enter(s *stream, due time.Time, body []byte) uint64 {

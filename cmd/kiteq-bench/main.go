@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/signal"
 	"syscall"
@@ -36,24 +37,45 @@ func run(ctx context.Context, args []string, out, problems io.Writer) int {
 		fmt.Fprintln(problems, "kiteq-bench:", err)
 		return exitError
 	}
+	code, err := do(ctx, o, out, problems)
+	if err != nil {
+		fmt.Fprintln(problems, "kiteq-bench:", err)
+		return exitError
+	}
+	return code
+}
+
+// do makes the run that was asked for.
+func do(ctx context.Context, o options, out, problems io.Writer) (code int, err error) {
+	switch o.mode {
+	case modeFloor:
+		if err := os.MkdirAll(o.dir, 0o755); err != nil {
+			return exitError, err
+		}
+		return exitOK, serveFloor(ctx, o.broker, o.dir, o.class, func(addr net.Addr) {
+			fmt.Fprintf(out, "%s%v\n", listeningOn, addr)
+		})
+	case modeCompare:
+		c := comparison{o: o, contenders: []contender{{"floor", startFloor}, {"kiteq", startKiteQ}}}
+		if err := c.run(ctx, shapes); err != nil {
+			return exitError, err
+		}
+		fmt.Fprint(out, &c)
+		return exitOK, writeJSON(o.json, c.samples, out)
+	}
 	b := newBench(o)
 	stop := watch(b, problems)
 	result, err := b.run(ctx)
 	stop()
 	if err != nil {
-		fmt.Fprintln(problems, "kiteq-bench:", err)
-		return exitError
+		return exitError, err
 	}
 	fmt.Fprintln(out, result)
-	if err := writeJSON(o.json, result, out); err != nil {
-		fmt.Fprintln(problems, "kiteq-bench:", err)
-		return exitError
-	}
-	return result.code()
+	return result.code(), writeJSON(o.json, result, out)
 }
 
-// writeJSON writes the result to the file; "-" is standard output, "" nowhere.
-func writeJSON(path string, r *result, out io.Writer) error {
+// writeJSON writes what was measured to the file; "-" is standard output, "" nowhere.
+func writeJSON(path string, r any, out io.Writer) error {
 	if path == "" {
 		return nil
 	}

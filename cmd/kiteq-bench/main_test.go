@@ -92,6 +92,8 @@ func TestModes(t *testing.T) {
 		{modeDrain, nil, 300},
 		{modeTopics, []string{"-topics", "3"}, 300},
 		{modeGroups, []string{"-groups", "3"}, 900},
+		{modeOwn, []string{"-groups", "3"}, 300},
+		{modeE2E, []string{"-fly"}, 300},
 		{modeIdle, []string{"-idle", "20", "-heartbeat", "20ms", "-rate", "1000"}, 300},
 	}
 	for _, via := range []string{viaWire, viaClient} {
@@ -100,7 +102,11 @@ func TestModes(t *testing.T) {
 				t.Parallel()
 				args := append([]string{"-mode", c.mode, "-via", via, "-n", "300", "-conns", "3", "-window", "16", "-size", "64"}, c.args...)
 				r, line := mustBench(t, s, args...)
-				if r.Class != "mem" || !strings.Contains(line, "mem") {
+				class := "mem"
+				if r.Load.Fly {
+					class = classFly
+				}
+				if r.Class != class || !strings.Contains(line, class) {
 					t.Errorf("class %q of a broker in memory, line %q", r.Class, line)
 				}
 				if r.Publish.Messages != 300 || r.Publish.Latency == nil || r.Publish.Latency.Count != 300 || r.Publish.PerSecond <= 0 {
@@ -122,6 +128,29 @@ func TestModes(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// TestCollect: a group that stayed bound finds what was published while it was away, by whichever run.
+func TestCollect(t *testing.T) {
+	t.Parallel()
+	s := startBroker(t, "bench")
+	slow := []string{"-group", "s-slow", "-type", "slow", "-size", "64"}
+	r, _ := mustBench(t, s, append(slow, "-mode", modeCollect, "-patience", "500ms")...)
+	if r.Deliver == nil || r.Deliver.Messages != 0 {
+		t.Fatalf("an empty broker delivers %+v", r.Deliver)
+	}
+	for range 2 {
+		mustBench(t, s, append(slow, "-mode", modePublish, "-n", "100")...)
+	}
+	r, line := mustBench(t, s, append(slow, "-mode", modeCollect, "-n", "200", "-consumers", "1")...)
+	if r.Deliver.Messages != 200 || r.Check != (check{}) || !strings.Contains(line, "delivered 200 ") || strings.Contains(line, "published") {
+		t.Errorf("%s", line)
+	}
+	var out, problems bytes.Buffer
+	args := append(slow, "-mode", modeCollect, "-n", "5", "-broker", s.Addr(), "-zkhost", s.RegistryAddr(), "-patience", "300ms")
+	if code := run(t.Context(), args, &out, &problems); code != exitWrong || !strings.Contains(out.String(), "lost 5") {
+		t.Errorf("exit code %d for what is not there: %s%s", code, &out, &problems)
 	}
 }
 
@@ -157,6 +186,11 @@ func TestOptions(t *testing.T) {
 		{"-broker x:1 -n -1", "-n -1"},
 		{"-broker x:1 -group a/b", "-group"},
 		{"-broker x:1 more", "unexpected"},
+		{"-broker x:1 -mode tx -fly", "-fly"},
+		{"-broker x:1 -mode collect -group a", "-mode collect"},
+		{"-broker x:1 -pid -1", "-pid"},
+		{"-mode compare -class mem", "-class"},
+		{"-mode floor", "-broker"},
 	} {
 		var problems bytes.Buffer
 		if code := run(t.Context(), strings.Fields(c.args), io.Discard, &problems); code != exitError || !strings.Contains(problems.String(), c.want) {

@@ -20,11 +20,15 @@ const (
 	modeDrain   = "drain"   // publish while the group is away, then consume the backlog
 	modeTopics  = "topics"  // e2e over many topics
 	modeGroups  = "groups"  // e2e, and every one of many groups gets every message
+	modeOwn     = "own"     // e2e, and every one of many groups gets messages of its own
 	modeIdle    = "idle"    // e2e beside many connections that only send heartbeats
+	modeCollect = "collect" // consume what waits for a group that is bound already, of whichever run
+	modeFloor   = "floor"   // be the least that a broker must do, to compare with
+	modeCompare = "compare" // a broker and the floor in turns
 )
 
 // modes are all of them, never written.
-var modes = []string{modePublish, modeE2E, modeTx, modeDrain, modeTopics, modeGroups, modeIdle}
+var modes = []string{modePublish, modeE2E, modeTx, modeDrain, modeTopics, modeGroups, modeOwn, modeIdle, modeCollect, modeFloor, modeCompare}
 
 // The paths to the broker.
 const (
@@ -49,6 +53,11 @@ type options struct {
 	idle            int
 	heartbeat       time.Duration
 	patience        time.Duration
+	fly             bool
+	pid             int // of the broker; 0: not known
+	class           string
+	dir, kiteq      string
+	rounds          int
 	commit, machine string
 }
 
@@ -62,19 +71,25 @@ func parseOptions(args []string, usage io.Writer) (options, error) {
 	flags.StringVar(&o.broker, "broker", "", "host:port of the broker; -via wire needs it")
 	flags.StringVar(&o.topic, "topic", "bench", "topic, which the broker must serve; mode topics adds -0, -1, ... to it")
 	flags.StringVar(&o.kind, "type", "", "messageType (default one of this run's own, so that its groups get nothing else)")
-	flags.StringVar(&o.group, "group", "", "consumer group; mode groups adds -0, -1, ... to it (default one of this run's own, unbound at the end)")
+	flags.StringVar(&o.group, "group", "", "consumer group; modes groups and own add -0, -1, ... to it (default one of this run's own, unbound at the end)")
 	flags.IntVar(&o.conns, "conns", 4, "publishing connections, 1 to 10000")
 	flags.IntVar(&o.window, "window", 256, "publishes of a connection that may await their answer, 1 to 65536")
 	flags.Float64Var(&o.rate, "rate", 0, "messages a second, all connections together; latency counts from when each was due (0: as fast as the window allows)")
 	flags.IntVar(&o.size, "size", 256, fmt.Sprintf("bytes of a body, %d to 1048576", stampSize))
 	flags.Int64Var(&o.n, "n", 0, "messages to publish (0: until -d has passed)")
-	flags.DurationVar(&o.d, "d", 0, "how long to publish (default 10s unless -n)")
+	flags.DurationVar(&o.d, "d", 0, "how long to publish (default 10s unless -n; mode compare: 1s)")
 	flags.IntVar(&o.consumers, "consumers", 2, "members of each consumer group, 1 to 10000")
 	flags.IntVar(&o.topics, "topics", 16, "topics of mode topics, 1 to 10000")
-	flags.IntVar(&o.groups, "groups", 8, "groups of mode groups, 1 to 1000")
+	flags.IntVar(&o.groups, "groups", 8, "groups of the modes groups and own, 1 to 1000")
 	flags.IntVar(&o.idle, "idle", 1000, "idle connections of mode idle, 1 to 100000")
 	flags.DurationVar(&o.heartbeat, "heartbeat", 10*time.Second, "pause between the heartbeats of an idle connection, 10ms to 1m")
 	flags.DurationVar(&o.patience, "patience", 10*time.Second, "how long to wait for an answer, a connection or the next delivery before giving up, 10ms to 10m")
+	flags.BoolVar(&o.fly, "fly", false, "publish fly messages, which the broker does not store")
+	flags.IntVar(&o.pid, "pid", 0, "process of the broker, on this machine: its CPU, memory and writes are in the result (Linux)")
+	flags.StringVar(&o.class, "class", classSynced, "durability class of mode floor, and of both in mode compare: synced or written")
+	flags.StringVar(&o.dir, "dir", "data", "directory, made if missing, for the files of the modes floor and compare")
+	flags.StringVar(&o.kiteq, "kiteq", "./kiteq", "the broker's program, which mode compare starts")
+	flags.IntVar(&o.rounds, "rounds", 3, "mode compare: how often each load is run on each, 1 to 99; the medians count")
 	flags.StringVar(&o.json, "json", "", "`file` for the result as JSON; - is standard output")
 	flags.StringVar(&o.commit, "commit", "", "commit of the broker, for the result (default that of this program, when it knows)")
 	flags.StringVar(&o.machine, "machine", "", "name of the machine, for the result")
@@ -86,6 +101,9 @@ func parseOptions(args []string, usage io.Writer) (options, error) {
 	}
 	if o.n == 0 && o.d == 0 {
 		o.d = 10 * time.Second
+		if o.mode == modeCompare {
+			o.d = time.Second
+		}
 	}
 	return o, o.validate()
 }
@@ -98,14 +116,20 @@ func (o *options) validate() error {
 	}
 	p.Check(slices.Contains(modes, o.mode), "-mode %q: use one of %s", o.mode, strings.Join(modes, ", "))
 	p.Check(o.via == viaWire || o.via == viaClient, "-via %q: use %s or %s", o.via, viaWire, viaClient)
-	p.Check(o.broker != "" || o.via == viaClient, "-broker: -via wire needs the host:port of a broker")
+	starts := o.mode == modeCompare // its brokers itself
+	p.Check(o.broker != "" || o.via == viaClient || starts, "-broker: -via wire needs the host:port of a broker")
 	p.Check(o.broker != "" || o.mode != modeIdle, "-broker: -mode idle needs the host:port of a broker")
-	p.Check(o.zkhost != "" || o.mode == modePublish && o.broker != "", "-zkhost: -mode %s needs the registry", o.mode)
+	p.Check(o.zkhost != "" || o.mode == modePublish && o.broker != "" || o.mode == modeFloor || starts, "-zkhost: -mode %s needs the registry", o.mode)
 	p.Check(o.rate >= 0 && o.rate <= 1e7, "-rate %g: use 0 to 10000000", o.rate)
 	p.Check(o.n >= 0 && o.n <= 1<<32, "-n %d: use 0 to %d", o.n, int64(1)<<32)
 	p.Check(o.d >= 0, "-d %v: use 0 or more", o.d)
 	p.Check(o.patience >= 10*time.Millisecond && o.patience <= 10*time.Minute, "-patience %v: use 10ms to 10m", o.patience)
 	p.Check(o.heartbeat >= 10*time.Millisecond && o.heartbeat <= time.Minute, "-heartbeat %v: use 10ms to 1m", o.heartbeat)
+	p.Check(o.class == classSynced || o.class == classWritten, "-class %q: use %s or %s", o.class, classSynced, classWritten)
+	p.Check(!o.fly || o.mode != modeTx, "-fly: a fly message cannot be prepared")
+	p.Check(o.mode != modeCollect || o.group != "" && o.kind != "", "-mode collect needs the -group and the -type that were published to")
+	p.Check(o.pid >= 0, "-pid %d: use the number of a process", o.pid)
+	between("rounds", o.rounds, 1, 99)
 	between("conns", o.conns, 1, 10000)
 	between("window", o.window, 1, 65536)
 	between("size", o.size, stampSize, 1<<20)
@@ -132,7 +156,22 @@ func (o *options) topicNames() []string {
 	return numbered(o.topic, o.topics)
 }
 
-// groupNames are the groups that get every message; own is used when no group was named.
+// subjects are what is published about, in turns.
+func (o *options) subjects() []subject {
+	var all []subject
+	if o.mode == modeOwn {
+		for _, kind := range numbered(o.kind, o.groups) {
+			all = append(all, subject{o.topic, kind})
+		}
+		return all
+	}
+	for _, topic := range o.topicNames() {
+		all = append(all, subject{topic, o.kind})
+	}
+	return all
+}
+
+// groupNames are the groups that consume; own is used when no group was named.
 func (o *options) groupNames(own string) []string {
 	base := o.group
 	if base == "" {
@@ -141,7 +180,7 @@ func (o *options) groupNames(own string) []string {
 	switch o.mode {
 	case modePublish:
 		return nil
-	case modeGroups:
+	case modeGroups, modeOwn:
 		return numbered(base, o.groups)
 	}
 	return []string{base}

@@ -9,6 +9,8 @@ import (
 // receipt is what one group received, compared with the ledger.
 type receipt struct {
 	group  string
+	kind   string // the messageType that the group is bound to
+	all    bool   // mode collect: messages of every run count
 	ledger *ledger
 
 	mu      sync.Mutex
@@ -31,12 +33,12 @@ type check struct {
 	Lost       int64 `json:"lost"`         // confirmed, and not delivered
 	Duplicate  int64 `json:"duplicate"`    // delivered again
 	OutOfOrder int64 `json:"out_of_order"` // came after a later one of its stream
-	Alien      int64 `json:"alien"`        // nobody sent it, or on another topic
+	Alien      int64 `json:"alien"`        // nobody sent it, or on another topic, or to another group
 }
 
-func newReceipt(group string, l *ledger) *receipt {
+func newReceipt(group, kind string, l *ledger) *receipt {
 	return &receipt{
-		group: group, ledger: l, streams: make([]received, len(l.streams)), latency: newLatency(),
+		group: group, kind: kind, ledger: l, streams: make([]received, len(l.streams)), latency: newLatency(),
 		probed: map[string]bool{},
 	}
 }
@@ -46,17 +48,21 @@ func (r *receipt) take(topic string, body []byte, now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s, ok := readStamp(body)
-	if ok && s.run == r.ledger.run && s.stream == probeStream {
+	if ok && s.stream == probeStream && (r.all || s.run == r.ledger.run) {
 		r.probed[topic] = true
 		return
 	}
 	r.last = now
+	if r.all && ok {
+		r.unique++
+		return
+	}
 	if !ok || s.run != r.ledger.run || int(s.stream) >= len(r.streams) || len(body) != r.ledger.size {
 		r.counts.Alien++
 		return
 	}
 	sent := r.ledger.streams[s.stream]
-	if sent.topic != topic || s.place >= sent.sent.Load() {
+	if sent.topic != topic || sent.kind != r.kind || s.place >= sent.sent.Load() {
 		r.counts.Alien++
 		return
 	}
@@ -80,6 +86,9 @@ func (r *receipt) missing() (lost int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for i, s := range r.ledger.streams {
+		if s.kind != r.kind {
+			continue
+		}
 		s.mu.Lock()
 		for j, word := range s.accepted {
 			var seen uint64

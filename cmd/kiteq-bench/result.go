@@ -23,6 +23,7 @@ type result struct {
 	Publish phase        `json:"publish"`
 	Deliver *phase       `json:"deliver,omitempty"`
 	Idle    *idleFigures `json:"idle,omitempty"`
+	Broker  *cost        `json:"broker,omitempty"` // what it cost the process of -pid
 	Check   check        `json:"check"`
 
 	Refused    int64            `json:"refused"`    // publishes that the broker answered false
@@ -46,6 +47,7 @@ type load struct {
 	Rate      float64 `json:"rate_per_second"` // 0: closed loop
 	Size      int     `json:"size_bytes"`
 	N         int64   `json:"n"`
+	Fly       bool    `json:"fly"`
 	Seconds   float64 `json:"seconds"`
 	Topics    int     `json:"topics"`
 	Groups    int     `json:"groups"`
@@ -83,7 +85,7 @@ func newResult(b *bench) *result {
 	return &result{
 		Mode: o.mode, Via: o.via, Commit: commit(o.commit), Started: time.Now(),
 		Machine: machine{name, runtime.NumCPU(), runtime.GOOS, runtime.GOARCH, runtime.Version()},
-		Load:    load{o.conns, o.window, o.rate, o.size, o.n, o.d.Seconds(), len(b.topics), len(b.receipts), o.consumers},
+		Load:    load{o.conns, o.window, o.rate, o.size, o.n, o.fly, o.d.Seconds(), len(b.topics), len(b.receipts), o.consumers},
 	}
 }
 
@@ -136,7 +138,7 @@ func (r *result) conclude(b *bench, from time.Time) {
 		}
 		group.mu.Unlock()
 	}
-	if b.o.mode == modeDrain {
+	if b.o.mode == modeDrain || b.o.mode == modeCollect {
 		sum = nil // the time in the backlog is no latency
 	}
 	p := newPhase(unique, last.Sub(from), b.o.size, sum)
@@ -166,21 +168,35 @@ func (r *result) String() string {
 	if class == "" {
 		class = "class not seen"
 	}
-	fmt.Fprintf(&s, "%s via %s, %s: published %v", r.Mode, r.Via, class, r.Publish)
+	fmt.Fprintf(&s, "%s via %s, %s: ", r.Mode, r.Via, class)
+	if r.Mode != modeCollect {
+		fmt.Fprintf(&s, "published %v; ", r.Publish)
+	}
 	if r.Deliver != nil {
-		fmt.Fprintf(&s, "; delivered %v", *r.Deliver)
+		fmt.Fprintf(&s, "delivered %v; ", *r.Deliver)
 	}
 	if r.Idle != nil {
-		fmt.Fprintf(&s, "; %d idle, %d ended, %d of %d heartbeats answered", r.Idle.Connections, r.Idle.Ended, r.Idle.Answered, r.Idle.Heartbeats)
+		fmt.Fprintf(&s, "%d idle, %d ended, %d of %d heartbeats answered; ", r.Idle.Connections, r.Idle.Ended, r.Idle.Answered, r.Idle.Heartbeats)
+	}
+	if r.Broker != nil {
+		fmt.Fprintf(&s, "%v; ", *r.Broker)
 	}
 	if r.Refused+r.Unanswered > 0 {
-		fmt.Fprintf(&s, "; %d refused, %d unanswered (%s)", r.Refused, r.Unanswered, r.reasons())
+		fmt.Fprintf(&s, "%d refused, %d unanswered (%s); ", r.Refused, r.Unanswered, r.reasons())
 	}
 	c := r.Check
 	if r.Deliver != nil {
-		fmt.Fprintf(&s, "; lost %d, duplicate %d, out of order %d, alien %d", c.Lost, c.Duplicate, c.OutOfOrder, c.Alien)
+		fmt.Fprintf(&s, "lost %d, duplicate %d, out of order %d, alien %d", c.Lost, c.Duplicate, c.OutOfOrder, c.Alien)
 	}
-	return s.String()
+	return strings.TrimSuffix(s.String(), "; ")
+}
+
+func (c cost) String() string {
+	text := fmt.Sprintf("broker %.2f us CPU a message, RssAnon %.1f MiB (peak %.1f)", c.CPUPerMessage, float64(c.Anon)/(1<<20), float64(c.AnonPeak)/(1<<20))
+	if c.Received > 0 {
+		text += fmt.Sprintf(", %.2f bytes written a byte received", c.WrittenPerByte)
+	}
+	return text
 }
 
 func (p phase) String() string {

@@ -37,7 +37,7 @@ type clientPublisher struct {
 
 func newClientPublisher(b *bench, c *client.Client, conn int, start time.Time) *clientPublisher {
 	return &clientPublisher{
-		b: b, c: c, streams: b.ledger.of(conn, len(b.topics)), pace: newPace(b.o, conn, b.o.conns, start),
+		b: b, c: c, streams: b.ledger.of(conn, len(b.subjects)), pace: newPace(b.o, conn, b.o.conns, start),
 		window: make(chan struct{}, b.o.window), latency: newLatency(),
 	}
 }
@@ -77,7 +77,7 @@ func (p *clientPublisher) publishAll(ctx context.Context, waiting *sync.WaitGrou
 			due = time.Now()
 		}
 		s := p.streams[turn%len(p.streams)]
-		m := &client.Message{Topic: s.topic, Type: p.b.o.kind, Body: make([]byte, p.b.o.size)}
+		m := &client.Message{Topic: s.topic, Type: s.kind, Body: make([]byte, p.b.o.size), Fly: p.b.o.fly}
 		place := p.b.ledger.enter(s, due, m.Body)
 		p.pace.took()
 		settle := p.begin(ctx, m)
@@ -128,7 +128,7 @@ func (b *bench) consumeClient(ctx context.Context, r *receipt, ready func()) err
 	if err != nil {
 		return fmt.Errorf("consume as %s: %w", r.group, err)
 	}
-	_, err = c.Subscribe(ctx, b.bindings(), func(_ context.Context, d *client.Delivery) error {
+	_, err = c.Subscribe(ctx, b.bindings(r.kind), func(_ context.Context, d *client.Delivery) error {
 		r.take(d.Topic, d.Body, time.Now())
 		return nil
 	})

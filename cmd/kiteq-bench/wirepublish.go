@@ -54,12 +54,12 @@ type awaited struct {
 
 func newWirePublisher(b *bench, l *link, conn int, start time.Time) *wirePublisher {
 	p := &wirePublisher{
-		link: l, o: b.o, ledger: b.ledger, streams: b.ledger.of(conn, len(b.topics)), pace: newPace(b.o, conn, b.o.conns, start),
+		link: l, o: b.o, ledger: b.ledger, streams: b.ledger.of(conn, len(b.subjects)), pace: newPace(b.o, conn, b.o.conns, start),
 		out: bufio.NewWriterSize(l.conn, 64<<10), window: make(chan struct{}, b.o.window), verdicts: make(chan []byte, 2*b.o.window),
 		broken: make(chan struct{}), latency: newLatency(), pending: make(map[uint32]awaited, b.o.window), body: make([]byte, b.o.size),
 	}
 	p.header = protocol.Header{
-		MessageType: b.o.kind, GroupID: b.producer, ExpiredTime: -1, DeliverLimit: 100, Commit: b.o.mode != modeTx,
+		GroupID: b.producer, ExpiredTime: -1, DeliverLimit: 100, Commit: b.o.mode != modeTx, Fly: b.o.fly,
 	}
 	return p
 }
@@ -167,6 +167,7 @@ func (p *wirePublisher) decide() error {
 
 func (p *wirePublisher) commit(raw []byte) error {
 	p.frame = protocol.AppendTxAck(p.frame[:0], protocol.FramingG, p.link.number(), raw, protocol.StatusCommit, "")
+	p.ledger.framed.Add(int64(len(p.frame)))
 	_, err := p.out.Write(p.frame)
 	return err
 }
@@ -177,7 +178,7 @@ func (p *wirePublisher) publish(due time.Time) error {
 	p.turn = (p.turn + 1) % len(p.streams)
 	place := p.ledger.enter(s, due, p.body)
 	p.pace.took()
-	p.header.MessageID, p.header.Topic = client.NewID(), s.topic
+	p.header.MessageID, p.header.Topic, p.header.MessageType = client.NewID(), s.topic, s.kind
 	opaque := p.link.number()
 	p.frame = protocol.AppendMessage(p.frame[:0], protocol.FramingG, opaque, protocol.CmdBytesMessage, &p.header, p.body)
 	one := awaited{stream: s, place: place, due: due}
@@ -191,6 +192,7 @@ func (p *wirePublisher) publish(due time.Time) error {
 	p.mu.Lock()
 	p.pending[opaque] = one
 	p.mu.Unlock()
+	p.ledger.framed.Add(int64(len(p.frame)))
 	if _, err := p.out.Write(p.frame); err != nil {
 		return fmt.Errorf("%w: %w", errBroken, err)
 	}

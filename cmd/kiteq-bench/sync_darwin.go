@@ -1,0 +1,6 @@
+package main
+
+import "os"
+
+// syncData forces the file to the disk.
+func syncData(f *os.File) error { return f.Sync() }
