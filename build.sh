@@ -19,7 +19,9 @@ usage() {
   e2e            the end-to-end tests only
   soak [KILLS]   the end-to-end kill loop with that many kills (default 200)
   fuzz [TIME]    every fuzz target for TIME each (default 30s)
-  bench          the micro-benchmarks, briefly; KITEQ_BENCHTIME sets the time of each (default 300ms)
+  bench          the micro-benchmarks, then the broker and the floor in turns; appends both to doc/bench.md.
+                 KITEQ_BENCHTIME sets the time of each benchmark (default 300ms), KITEQ_LOADTIME that of
+                 each load (default 1s)
   lint           gofmt, vet, staticcheck, vet for darwin, the import table and the style rules
   verify         lint, and: generated code is current, go.mod is tidy
   proto          generate internal/protocol/wire from kiteq.proto; installs protoc by apt if missing
@@ -275,13 +277,40 @@ do_fuzz() {
 
 do_bench() {
   need_go
-  local packages
+  local packages class
   make_scratch
+  do_build
   packages_with '^Benchmark' >"$scratch/benchmarks"
   mapfile -t packages < <(cut -d' ' -f1 "$scratch/benchmarks" | sort -u)
   [[ ${#packages[@]} != 0 ]] || die 'found no benchmark'
-  go test -run='^$' -bench=. -benchmem -benchtime="${KITEQ_BENCHTIME:-300ms}" -p 1 -timeout 30m "$@" "${packages[@]}"
+  go test -run='^$' -bench=. -benchmem -benchtime="${KITEQ_BENCHTIME:-300ms}" -p 1 -timeout 30m "$@" "${packages[@]}" |
+    tee "$scratch/micro"
+  # Its files are below ./data, as the broker's are: the system's temporary directory may be in memory.
+  for class in synced written; do
+    bin/kiteq-bench -mode compare -class "$class" -d "${KITEQ_LOADTIME:-1s}" -commit "$(commit)" -machine "$(machine)" | tee "$scratch/$class"
+  done
+  # Only a run that came to its end is kept.
+  {
+    echo
+    cat "$scratch/synced"
+    echo
+    cat "$scratch/written"
+    printf '\n<details><summary>Micro-benchmarks of the same run</summary>\n\n```\n'
+    grep -E '^(pkg:|Benchmark)' "$scratch/micro"
+    printf '```\n\n</details>\n'
+  } >>doc/bench.md
+  say 'appended to doc/bench.md'
 }
+
+# commit names the tree: "abc1234", "abc1234 (changed)".
+commit() {
+  local changed=''
+  [[ -z $(git status --porcelain -uno 2>/dev/null) ]] || changed=' (changed)'
+  echo "$(git rev-parse --short HEAD 2>/dev/null || echo unknown)$changed"
+}
+
+# machine names the processor; nothing else of it is anybody's business.
+machine() { sed -n 's/^model name[[:space:]]*: //p' /proc/cpuinfo 2>/dev/null | head -1 | grep . || uname -m; }
 
 # generate DIRECTORY writes the generated code below it.
 generate() {
