@@ -40,9 +40,9 @@ func newBench(o options) *bench {
 	b.subjects = b.o.subjects()
 	b.ledger = newLedger(run, o.size, o.conns, b.subjects)
 	for i, group := range o.groupNames("s-" + name) {
-		r := newReceipt(group, b.subjects[0].kind, b.ledger)
-		if o.mode == modeOwn {
-			r.kind = b.subjects[i].kind
+		r := newReceipt(group, subject{kind: b.subjects[0].kind}, b.ledger)
+		if o.mode == modeOwn || o.mode == modeApart {
+			r.about = b.subjects[i]
 		}
 		r.all = o.mode == modeCollect
 		b.receipts = append(b.receipts, r)

@@ -20,19 +20,27 @@ type binder interface {
 // registryBinder binds through the registry, by a client that is there for that only.
 type registryBinder struct{ b *bench }
 
-// bindings are those of a group: its messageType on every topic, as fast as the broker can.
-func (b *bench) bindings(kind string) []client.Binding {
-	all := make([]client.Binding, len(b.topics))
-	for i, topic := range b.topics {
-		all[i] = client.Direct(topic, kind)
-		all[i].Watermark = math.MaxInt32
+// bindings are those of a group: its messageType on its topics, as fast as the broker can.
+func (b *bench) bindings(r *receipt) []client.Binding {
+	var all []client.Binding
+	for _, topic := range b.topicsOf(r) {
+		one := client.Direct(topic, r.about.kind)
+		one.Watermark = math.MaxInt32
+		all = append(all, one)
 	}
 	return all
 }
 
+func (b *bench) topicsOf(r *receipt) []string {
+	if r.about.topic != "" {
+		return []string{r.about.topic}
+	}
+	return b.topics
+}
+
 func (r registryBinder) bind(ctx context.Context, to *receipt) error {
 	return r.with(ctx, to.group, func(c *client.Client) error {
-		_, err := c.Subscribe(ctx, r.b.bindings(to.kind), func(context.Context, *client.Delivery) error {
+		_, err := c.Subscribe(ctx, r.b.bindings(to), func(context.Context, *client.Delivery) error {
 			return fmt.Errorf("the group is only being bound")
 		})
 		return err
@@ -41,7 +49,7 @@ func (r registryBinder) bind(ctx context.Context, to *receipt) error {
 
 func (r registryBinder) unbind(ctx context.Context, from *receipt) error {
 	return r.with(ctx, from.group, func(c *client.Client) error {
-		for _, topic := range r.b.topics {
+		for _, topic := range r.b.topicsOf(from) {
 			if err := c.Unbind(ctx, topic); err != nil {
 				return err
 			}

@@ -41,10 +41,12 @@ type ledger struct {
 type stream struct {
 	subject
 	number uint32
+	window chan struct{} // -until delivered: the publisher's, set before the first place is sent
 	sent   atomic.Uint64 // places below it were sent
 
 	mu       sync.Mutex
 	accepted places
+	halfway  places // -until delivered: confirmed or delivered
 }
 
 func newLedger(run uint64, size, conns int, subjects []subject) *ledger {
@@ -77,6 +79,18 @@ func (l *ledger) accept(s *stream, place uint64) {
 	s.accepted.add(place)
 	s.mu.Unlock()
 	l.accepted.Add(1)
+}
+
+// meet is called when the message is confirmed and when it is delivered, in any order. The second call
+// gives its place in the window back.
+func (s *stream) meet(place uint64) {
+	s.mu.Lock()
+	second := s.halfway.has(place)
+	s.halfway.add(place)
+	s.mu.Unlock()
+	if second {
+		<-s.window
+	}
 }
 
 // refuse says that the broker refused the message, and why.

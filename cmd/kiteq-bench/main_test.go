@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"log/slog"
 	"os"
@@ -93,6 +94,7 @@ func TestModes(t *testing.T) {
 		{modeTopics, []string{"-topics", "3"}, 300},
 		{modeGroups, []string{"-groups", "3"}, 900},
 		{modeOwn, []string{"-groups", "3"}, 300},
+		{modeApart, []string{"-groups", "3"}, 300},
 		{modeE2E, []string{"-fly"}, 300},
 		{modeIdle, []string{"-idle", "20", "-heartbeat", "20ms", "-rate", "1000"}, 300},
 	}
@@ -154,6 +156,42 @@ func TestCollect(t *testing.T) {
 	}
 }
 
+// TestUntilDelivered: the window is what lies between publisher and consumer, however fast the broker confirms.
+func TestUntilDelivered(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name    string
+		deliver bool
+		sent    int64
+		want    error
+	}{
+		{"delivered", true, 80, nil},
+		{"confirmed only", false, 8, errPatience},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			f := startFake(t, func(_ stamp, body []byte) [][]byte {
+				if c.deliver {
+					return [][]byte{body}
+				}
+				return nil
+			})
+			o, err := parseOptions(strings.Fields("-until delivered -conns 1 -consumers 1 -window 8 -n 80 -patience 500ms -broker "+f.listener.Addr().String()), t.Output())
+			if err != nil {
+				t.Fatal(err)
+			}
+			b := newBench(o)
+			b.binder = unbound{}
+			if _, err := b.run(t.Context()); !errors.Is(err, c.want) {
+				t.Errorf("%v, want %v", err, c.want)
+			}
+			if sent, left := b.ledger.sent.Load(), b.ledger.unanswered.Load(); sent != c.sent || left != 0 {
+				t.Errorf("%d sent, want %d; %d unanswered", sent, c.sent, left)
+			}
+		})
+	}
+}
+
 // TestRate: an open loop keeps its rate, and ends by time.
 func TestRate(t *testing.T) {
 	t.Parallel()
@@ -191,6 +229,7 @@ func TestOptions(t *testing.T) {
 		{"-broker x:1 -pid -1", "-pid"},
 		{"-mode compare -class mem", "-class"},
 		{"-mode floor", "-broker"},
+		{"-broker x:1 -mode groups -until delivered", "-until"},
 	} {
 		var problems bytes.Buffer
 		if code := run(t.Context(), strings.Fields(c.args), io.Discard, &problems); code != exitError || !strings.Contains(problems.String(), c.want) {

@@ -20,7 +20,8 @@ const (
 	modeDrain   = "drain"   // publish while the group is away, then consume the backlog
 	modeTopics  = "topics"  // e2e over many topics
 	modeGroups  = "groups"  // e2e, and every one of many groups gets every message
-	modeOwn     = "own"     // e2e, and every one of many groups gets messages of its own
+	modeOwn     = "own"     // e2e, and every one of many groups gets messages of its own type
+	modeApart   = "apart"   // e2e, and every one of many groups gets those of its own topic
 	modeIdle    = "idle"    // e2e beside many connections that only send heartbeats
 	modeCollect = "collect" // consume what waits for a group that is bound already, of whichever run
 	modeFloor   = "floor"   // be the least that a broker must do, to compare with
@@ -28,7 +29,16 @@ const (
 )
 
 // modes are all of them, never written.
-var modes = []string{modePublish, modeE2E, modeTx, modeDrain, modeTopics, modeGroups, modeOwn, modeIdle, modeCollect, modeFloor, modeCompare}
+var modes = []string{modePublish, modeE2E, modeTx, modeDrain, modeTopics, modeGroups, modeOwn, modeApart, modeIdle, modeCollect, modeFloor, modeCompare}
+
+// When a message leaves the window, so that the next may be published.
+const (
+	untilConfirmed = "confirmed"
+	untilDelivered = "delivered"
+)
+
+// settling are the modes in which each message is delivered once: to one group, while it is published.
+var settling = []string{modeE2E, modeTopics, modeOwn, modeApart, modeIdle}
 
 // The paths to the broker.
 const (
@@ -44,6 +54,7 @@ type options struct {
 	group           string // "" means one of this run's own, unbound at the end
 	json            string
 	conns, window   int
+	until           string
 	rate            float64 // messages a second, all connections together; 0: as fast as the window allows
 	size            int     // bytes of a body
 	n               int64   // messages; 0: until d has passed
@@ -69,18 +80,19 @@ func parseOptions(args []string, usage io.Writer) (options, error) {
 	flags.StringVar(&o.via, "via", viaWire, "wire: raw connections; client: the Go client library")
 	flags.StringVar(&o.zkhost, "zkhost", "127.0.0.1:2181", "registry, to bind the groups in and for -via client to find brokers")
 	flags.StringVar(&o.broker, "broker", "", "host:port of the broker; -via wire needs it")
-	flags.StringVar(&o.topic, "topic", "bench", "topic, which the broker must serve; mode topics adds -0, -1, ... to it")
+	flags.StringVar(&o.topic, "topic", "bench", "topic, which the broker must serve; modes topics and apart add -0, -1, ... to it")
 	flags.StringVar(&o.kind, "type", "", "messageType (default one of this run's own, so that its groups get nothing else)")
-	flags.StringVar(&o.group, "group", "", "consumer group; modes groups and own add -0, -1, ... to it (default one of this run's own, unbound at the end)")
+	flags.StringVar(&o.group, "group", "", "consumer group; modes groups, own and apart add -0, -1, ... to it (default one of this run's own, unbound at the end)")
 	flags.IntVar(&o.conns, "conns", 4, "publishing connections, 1 to 10000")
 	flags.IntVar(&o.window, "window", 256, "publishes of a connection that may await their answer, 1 to 65536")
+	flags.StringVar(&o.until, "until", untilConfirmed, "what makes room in the window: confirmed, or delivered, which is both, and keeps a broker that confirms faster than it delivers from piling up a backlog")
 	flags.Float64Var(&o.rate, "rate", 0, "messages a second, all connections together; latency counts from when each was due (0: as fast as the window allows)")
 	flags.IntVar(&o.size, "size", 256, fmt.Sprintf("bytes of a body, %d to 1048576", stampSize))
 	flags.Int64Var(&o.n, "n", 0, "messages to publish (0: until -d has passed)")
 	flags.DurationVar(&o.d, "d", 0, "how long to publish (default 10s unless -n; mode compare: 1s)")
 	flags.IntVar(&o.consumers, "consumers", 2, "members of each consumer group, 1 to 10000")
 	flags.IntVar(&o.topics, "topics", 16, "topics of mode topics, 1 to 10000")
-	flags.IntVar(&o.groups, "groups", 8, "groups of the modes groups and own, 1 to 1000")
+	flags.IntVar(&o.groups, "groups", 8, "groups of the modes groups, own and apart, 1 to 1000")
 	flags.IntVar(&o.idle, "idle", 1000, "idle connections of mode idle, 1 to 100000")
 	flags.DurationVar(&o.heartbeat, "heartbeat", 10*time.Second, "pause between the heartbeats of an idle connection, 10ms to 1m")
 	flags.DurationVar(&o.patience, "patience", 10*time.Second, "how long to wait for an answer, a connection or the next delivery before giving up, 10ms to 10m")
@@ -126,6 +138,8 @@ func (o *options) validate() error {
 	p.Check(o.patience >= 10*time.Millisecond && o.patience <= 10*time.Minute, "-patience %v: use 10ms to 10m", o.patience)
 	p.Check(o.heartbeat >= 10*time.Millisecond && o.heartbeat <= time.Minute, "-heartbeat %v: use 10ms to 1m", o.heartbeat)
 	p.Check(o.class == classSynced || o.class == classWritten, "-class %q: use %s or %s", o.class, classSynced, classWritten)
+	p.Check(o.until == untilConfirmed || o.until == untilDelivered, "-until %q: use %s or %s", o.until, untilConfirmed, untilDelivered)
+	p.Check(o.until != untilDelivered || o.via == viaWire && slices.Contains(settling, o.mode), "-until delivered: use -via wire, and -mode %s", strings.Join(settling, ", "))
 	p.Check(!o.fly || o.mode != modeTx, "-fly: a fly message cannot be prepared")
 	p.Check(o.mode != modeCollect || o.group != "" && o.kind != "", "-mode collect needs the -group and the -type that were published to")
 	p.Check(o.pid >= 0, "-pid %d: use the number of a process", o.pid)
@@ -150,10 +164,13 @@ func (o *options) validate() error {
 }
 
 func (o *options) topicNames() []string {
-	if o.mode != modeTopics {
-		return []string{o.topic}
+	switch o.mode {
+	case modeTopics:
+		return numbered(o.topic, o.topics)
+	case modeApart:
+		return numbered(o.topic, o.groups)
 	}
-	return numbered(o.topic, o.topics)
+	return []string{o.topic}
 }
 
 // subjects are what is published about, in turns.
@@ -180,7 +197,7 @@ func (o *options) groupNames(own string) []string {
 	switch o.mode {
 	case modePublish:
 		return nil
-	case modeGroups, modeOwn:
+	case modeGroups, modeOwn, modeApart:
 		return numbered(base, o.groups)
 	}
 	return []string{base}

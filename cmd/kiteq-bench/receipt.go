@@ -9,8 +9,8 @@ import (
 // receipt is what one group received, compared with the ledger.
 type receipt struct {
 	group  string
-	kind   string // the messageType that the group is bound to
-	all    bool   // mode collect: messages of every run count
+	about  subject // what the group is bound to; without a topic: to every topic
+	all    bool    // mode collect: messages of every run count
 	ledger *ledger
 
 	mu      sync.Mutex
@@ -36,9 +36,9 @@ type check struct {
 	Alien      int64 `json:"alien"`        // nobody sent it, or on another topic, or to another group
 }
 
-func newReceipt(group, kind string, l *ledger) *receipt {
+func newReceipt(group string, about subject, l *ledger) *receipt {
 	return &receipt{
-		group: group, kind: kind, ledger: l, streams: make([]received, len(l.streams)), latency: newLatency(),
+		group: group, about: about, ledger: l, streams: make([]received, len(l.streams)), latency: newLatency(),
 		probed: map[string]bool{},
 	}
 }
@@ -62,7 +62,7 @@ func (r *receipt) take(topic string, body []byte, now time.Time) {
 		return
 	}
 	sent := r.ledger.streams[s.stream]
-	if sent.topic != topic || sent.kind != r.kind || s.place >= sent.sent.Load() {
+	if sent.topic != topic || !r.wants(sent.subject) || s.place >= sent.sent.Load() {
 		r.counts.Alien++
 		return
 	}
@@ -79,6 +79,13 @@ func (r *receipt) take(topic string, body []byte, now time.Time) {
 		got.next = s.place + 1
 	}
 	r.latency.record(now.Sub(s.due))
+	if sent.window != nil {
+		sent.meet(s.place)
+	}
+}
+
+func (r *receipt) wants(about subject) bool {
+	return about.kind == r.about.kind && (r.about.topic == "" || about.topic == r.about.topic)
 }
 
 // missing counts what was confirmed and has not come.
@@ -86,7 +93,7 @@ func (r *receipt) missing() (lost int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for i, s := range r.ledger.streams {
-		if s.kind != r.kind {
+		if !r.wants(s.subject) {
 			continue
 		}
 		s.mu.Lock()
@@ -102,12 +109,12 @@ func (r *receipt) missing() (lost int64) {
 	return lost
 }
 
-// hasProbed tells whether a probe of every topic came.
+// hasProbed tells whether a probe of every topic that the group is bound to came.
 func (r *receipt) hasProbed(topics []string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, topic := range topics {
-		if !r.probed[topic] {
+		if !r.probed[topic] && r.wants(subject{topic, r.about.kind}) {
 			return false
 		}
 	}

@@ -128,13 +128,13 @@ func (b *bench) consumeClient(ctx context.Context, r *receipt, ready func()) err
 	if err != nil {
 		return fmt.Errorf("consume as %s: %w", r.group, err)
 	}
-	_, err = c.Subscribe(ctx, b.bindings(r.kind), func(_ context.Context, d *client.Delivery) error {
+	_, err = c.Subscribe(ctx, b.bindings(r), func(_ context.Context, d *client.Delivery) error {
 		r.take(d.Topic, d.Body, time.Now())
 		return nil
 	})
 	if err == nil {
 		wait, cancel := context.WithTimeout(ctx, b.o.patience)
-		err = c.Ready(wait, b.topics...)
+		err = c.Ready(wait, b.topicsOf(r)...)
 		cancel()
 	}
 	if err == nil {

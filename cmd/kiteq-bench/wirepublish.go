@@ -20,7 +20,8 @@ var (
 
 // wirePublisher publishes on one raw connection: its own goroutine writes, another reads the answers.
 //
-// The window channel holds a token for each message under way. In mode tx the reader hands the verdict
+// The window channel holds a token for each message under way; with -until delivered the second of its
+// confirmation and its delivery gives it back (stream.meet). In mode tx the reader hands the verdict
 // over before it gives the token back, and the writer takes verdicts before tokens, so the verdicts that
 // wait are never more than twice the window.
 type wirePublisher struct {
@@ -57,6 +58,11 @@ func newWirePublisher(b *bench, l *link, conn int, start time.Time) *wirePublish
 		link: l, o: b.o, ledger: b.ledger, streams: b.ledger.of(conn, len(b.subjects)), pace: newPace(b.o, conn, b.o.conns, start),
 		out: bufio.NewWriterSize(l.conn, 64<<10), window: make(chan struct{}, b.o.window), verdicts: make(chan []byte, 2*b.o.window),
 		broken: make(chan struct{}), latency: newLatency(), pending: make(map[uint32]awaited, b.o.window), body: make([]byte, b.o.size),
+	}
+	if b.o.until == untilDelivered {
+		for _, s := range p.streams {
+			s.window = p.window
+		}
 	}
 	p.header = protocol.Header{
 		GroupID: b.producer, ExpiredTime: -1, DeliverLimit: 100, Commit: b.o.mode != modeTx, Fly: b.o.fly,
@@ -242,26 +248,32 @@ func (p *wirePublisher) read() {
 		one, known := p.pending[f.Opaque]
 		delete(p.pending, f.Opaque)
 		p.mu.Unlock()
-		if known {
-			p.answered(one, f.Payload)
+		if !known {
+			continue
+		}
+		if accepted := p.answered(one, f.Payload); accepted && one.stream.window != nil {
+			one.stream.meet(one.place)
+		} else {
 			<-p.window
 		}
 	}
 }
 
-func (p *wirePublisher) answered(one awaited, payload []byte) {
+// answered enters the answer, and tells whether it was yes.
+func (p *wirePublisher) answered(one awaited, payload []byte) bool {
 	var ack protocol.StoreAckView
 	if err := ack.Decode(payload); err != nil {
 		p.ledger.leave(1, err.Error())
-		return
+		return false
 	}
 	if !ack.Status {
 		p.ledger.refuse(string(ack.Feedback))
-		return
+		return false
 	}
 	p.ledger.accept(one.stream, one.place)
 	p.latency.record(time.Since(one.due))
 	if one.raw != nil {
 		p.verdicts <- one.raw
 	}
+	return true
 }
