@@ -83,12 +83,9 @@ func (b *bench) run(ctx context.Context) (_ *result, err error) {
 			return nil, err
 		}
 	}
-	meter, err := b.meter(ctx)
-	if err != nil {
-		return nil, err
-	}
+	meter, err := b.load(ctx, result)
 	defer meter.stop()
-	if err := b.load(ctx, result); err != nil {
+	if err != nil {
 		return nil, err
 	}
 	from := result.Started
@@ -192,13 +189,14 @@ func (b *bench) consume(ctx context.Context) (*members, error) {
 	return m, nil
 }
 
-// load publishes, beside the idle connections of mode idle.
-func (b *bench) load(ctx context.Context, result *result) error {
+// load publishes, beside the idle connections of mode idle. The meter that it returns runs from the first
+// message on: connecting is not counted. It is there after an error, too.
+func (b *bench) load(ctx context.Context, result *result) (*meter, error) {
 	if b.o.mode == modeIdle {
 		b.enter("connecting")
 		h, err := openHerd(ctx, b.o, b.producer)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		idle, stop := context.WithCancel(ctx)
 		var running sync.WaitGroup
@@ -212,7 +210,11 @@ func (b *bench) load(ctx context.Context, result *result) error {
 	b.enter("publishing")
 	publishers, err := b.publishers(ctx)
 	if err != nil {
-		return err
+		return nil, err
+	}
+	meter, err := b.meter(ctx)
+	if err != nil {
+		return nil, err
 	}
 	var g errgroup.Group // one that fails leaves the others at work: what they see is the measurement
 	all := make([]*latency, len(publishers))
@@ -226,9 +228,9 @@ func (b *bench) load(ctx context.Context, result *result) error {
 	err = g.Wait()
 	result.publish(b, time.Since(result.Started), all)
 	if err != nil {
-		return fmt.Errorf("publish: %w (%s)", err, result.reasons())
+		return meter, fmt.Errorf("publish: %w (%s)", err, result.reasons())
 	}
-	return nil
+	return meter, nil
 }
 
 // publisher publishes its share from start on, and closes what it has.
