@@ -76,8 +76,7 @@ func (d *Dispatcher) Routes(routes []kite.Route) {
 		parts[s] = append(parts[s], r)
 	}
 	for _, s := range d.shards {
-		part := parts[s]
-		s.post(func(e *events) { e.routes, e.rerouted = part, true })
+		s.bind(parts[s])
 	}
 }
 
@@ -112,11 +111,7 @@ func (d *Dispatcher) Durable(batches []*kite.Batch) {
 // Grown says that topics have messages up to these.
 func (d *Dispatcher) Grown(heads map[string]kite.Seq) {
 	for _, s := range d.shards {
-		s.post(func(e *events) {
-			for topic, head := range heads {
-				e.heads[topic] = max(e.heads[topic], head)
-			}
-		})
+		s.grown(heads)
 	}
 }
 

@@ -28,9 +28,10 @@ type shard struct {
 	log       *slog.Logger
 	dropped   atomic.Int64 // fly messages that found no room
 
-	mu     sync.Mutex
-	events events
-	wake   chan struct{} // capacity 1
+	mu       sync.Mutex
+	events   events
+	followed map[string]bool // the topics of the newest routes: growth of others wakes nobody
+	wake     chan struct{}   // capacity 1
 
 	// Owned by run.
 	taken   events
@@ -95,9 +96,39 @@ func (s *shard) post(add func(*events)) {
 	s.mu.Lock()
 	add(&s.events)
 	s.mu.Unlock()
+	s.signal()
+}
+
+func (s *shard) signal() {
 	select {
 	case s.wake <- struct{}{}:
 	default:
+	}
+}
+
+// bind replaces the routes.
+func (s *shard) bind(routes []kite.Route) {
+	s.post(func(e *events) {
+		e.routes, e.rerouted = routes, true
+		s.followed = make(map[string]bool, len(routes))
+		for i := range routes {
+			s.followed[routes[i].Topic] = true
+		}
+	})
+}
+
+// grown posts new heads. Those of topics that no flow follows are kept for the next turn and bring none:
+// every publish would wake every shard. Routes that come later find them, since both are under mu.
+func (s *shard) grown(heads map[string]kite.Seq) {
+	follow := false
+	s.mu.Lock()
+	for topic, head := range heads {
+		s.events.heads[topic] = max(s.events.heads[topic], head)
+		follow = follow || s.followed[topic]
+	}
+	s.mu.Unlock()
+	if follow {
+		s.signal()
 	}
 }
 
