@@ -116,7 +116,7 @@ var errUnauthorized = errors.New("spoke before its ConnMeta")
 // Frames handles everything that one read brought, in order. Replies that need nobody else are appended
 // to reply, which is returned and sent in any case; an error closes the connection after it.
 func (h *Handler) Frames(s *session.Session, frames []protocol.Frame, reply []byte) ([]byte, error) {
-	r := read{h: h, s: s, framing: protocol.Framing(s.Framing), frames: frames, reply: reply}
+	r := read{h: h, s: s, now: h.now(), framing: protocol.Framing(s.Framing), frames: frames, reply: reply}
 	var err error
 	for i := range frames {
 		if err = r.frame(&frames[i]); err != nil {
@@ -131,6 +131,7 @@ func (h *Handler) Frames(s *session.Session, frames []protocol.Frame, reply []by
 type read struct {
 	h       *Handler
 	s       *session.Session
+	now     time.Time // one for all: they came together
 	framing protocol.Framing
 	frames  []protocol.Frame
 	reply   []byte

@@ -25,17 +25,17 @@ func (r *read) publish(f *protocol.Frame) {
 		r.answer(f, head, false, fmt.Sprintf("%s [%s]", protocol.FeedbackOverflow, h.address))
 		return
 	}
-	topic, served := (*h.topics.Load())[string(head.Topic)]
-	if served {
+	topic := r.topic(head.Topic)
+	if topic != nil {
 		r.tally.receive(topic)
 	}
 	id, valid := kite.ParseMessageID(head.MessageID)
-	nowMs := kite.UnixMs(h.now())
+	nowMs := kite.UnixMs(r.now)
 	normal, alive := normalise(head, nowMs/1000)
 	switch {
 	case h.stopping.Load():
 		r.answer(f, head, false, fmt.Sprintf("%s [%s]", protocol.FeedbackOverflow, h.address))
-	case !served:
+	case topic == nil:
 		r.answer(f, head, false, protocol.FeedbackTopic)
 	case !valid:
 		r.answer(f, head, false, protocol.FeedbackMessageID)
@@ -63,6 +63,14 @@ func (r *read) publish(f *protocol.Frame) {
 	}
 }
 
+// topic returns the served topic of that name, or nil. Most reads have one.
+func (r *read) topic(name []byte) *topic {
+	if t := r.tally.topic; t != nil && t.name == string(name) {
+		return t
+	}
+	return (*r.h.topics.Load())[string(name)]
+}
+
 // accept tells whether the accept limit lets the next publish through. The limiter is asked once a read.
 func (r *read) accept() bool {
 	if l := r.h.limiter; l != nil {
@@ -75,7 +83,7 @@ func (r *read) accept() bool {
 					publishes++
 				}
 			}
-			r.permits = l.take(publishes, r.h.now())
+			r.permits = l.take(publishes, r.now)
 		}
 		if r.permits == 0 {
 			return false

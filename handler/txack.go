@@ -30,7 +30,7 @@ func (r *read) txAck(f *protocol.Frame) {
 	}
 	if r.batch == nil {
 		r.batch = r.h.batches.get()
-		r.batch.Owner, r.batch.ReceivedMs = r.s, kite.UnixMs(r.h.now())
+		r.batch.Owner, r.batch.ReceivedMs = r.s, kite.UnixMs(r.now)
 	}
 	r.batch.Items = append(r.batch.Items, kite.Item{Opaque: f.Opaque, Record: kite.Record{Kind: kind, ID: id}})
 }

@@ -28,12 +28,14 @@ func ParseMessageID[T string | []byte](text T) (MessageID, bool) {
 	if len(text) != 2*len(id) {
 		return id, false
 	}
+	var bad byte
 	for i := range id {
-		high, low := hexDigit(text[2*i]), hexDigit(text[2*i+1])
-		if high > 15 || low > 15 {
-			return MessageID{}, false
-		}
+		high, low := hexDigits[text[2*i]], hexDigits[text[2*i+1]]
+		bad |= high | low
 		id[i] = high<<4 | low
+	}
+	if bad > 15 {
+		return MessageID{}, false
 	}
 	return id, true
 }
@@ -41,17 +43,20 @@ func ParseMessageID[T string | []byte](text T) (MessageID, bool) {
 // String returns 32 lower-case hexadecimal digits.
 func (id MessageID) String() string { return hex.EncodeToString(id[:]) }
 
-func hexDigit(c byte) byte {
-	switch {
-	case c >= '0' && c <= '9':
-		return c - '0'
-	case c >= 'a' && c <= 'f':
-		return c - 'a' + 10
-	case c >= 'A' && c <= 'F':
-		return c - 'A' + 10
+// hexDigits gives the value of each digit and 0xff for what is none. It is never written after this. Random
+// ids would make the branches of a comparison go either way.
+var hexDigits = func() (values [256]byte) {
+	for c := range values {
+		values[c] = 0xff
 	}
-	return 0xff
-}
+	for i, c := range "0123456789abcdef" {
+		values[c] = byte(i)
+	}
+	for i, c := range "ABCDEF" {
+		values[c] = byte(10 + i)
+	}
+	return values
+}()
 
 // Seq is a committed message's place in its topic: dense, from 1, given when it commits. 0 means none.
 type Seq uint64
