@@ -368,6 +368,12 @@ func BenchmarkLaneCommit(b *testing.B) {
 			b.SetBytes(int64(size * len(body)))
 			b.ReportAllocs()
 			n := 0
+			full := &kite.Batch{} // a busy broker has had one, and what it takes must not be paid for again
+			for range turnItems {
+				n++
+				full.Items = append(full.Items, item(message, "trade", n))
+			}
+			r.handle([]*kite.Batch{full})
 			for b.Loop() {
 				for i := range batch.Items {
 					n++

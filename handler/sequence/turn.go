@@ -10,19 +10,19 @@ type turn struct {
 	items   []*kite.Item // every item whose verdict depends on the append, repeats within the turn too
 	records []*kite.Record
 	heads   map[string]kite.Seq
-	fresh   map[kite.MessageID]kite.Outcome
+	fresh   fresh
 	durable bool // something in it must be synced before it is answered
 }
 
 func (t *turn) init() {
 	t.heads = map[string]kite.Seq{}
-	t.fresh = map[kite.MessageID]kite.Outcome{}
+	t.fresh.init()
 }
 
 func (t *turn) reset() {
 	t.items, t.records = t.items[:0], t.records[:0]
 	clear(t.heads)
-	clear(t.fresh)
+	t.fresh.reset()
 	t.durable = false
 }
 
@@ -46,7 +46,7 @@ func (l *Lane) next(stream string) kite.Seq {
 func (l *Lane) needsAppended(item *kite.Item) bool {
 	switch item.Kind {
 	case kite.KindCommit, kite.KindRollback, kite.KindPark:
-		_, fresh := l.turn.fresh[item.ID]
+		_, fresh := l.turn.fresh.find(item.ID)
 		return fresh
 	}
 	return false
@@ -79,7 +79,7 @@ func (l *Lane) propose(item *kite.Item, nowMs int64) {
 
 func (l *Lane) proposeMessage(item *kite.Item, nowMs int64) {
 	t := &l.turn
-	if outcome, ok := t.fresh[item.ID]; ok {
+	if outcome, ok := t.fresh.find(item.ID); ok {
 		if repeat(item, outcome) {
 			t.items = append(t.items, item) // it stands or falls with the first
 		}
@@ -99,7 +99,7 @@ func (l *Lane) proposeMessage(item *kite.Item, nowMs int64) {
 		item.Seq = l.next(item.Topic)
 		item.Outcome = kite.OutcomeCommitted
 	}
-	t.fresh[item.ID] = item.Outcome
+	t.fresh.set(item.ID, item.Outcome)
 	t.durable = true
 	t.add(item)
 }
@@ -157,7 +157,7 @@ func (l *Lane) proposeDecision(item *kite.Item, outcome kite.Outcome, nowMs int6
 	if outcome == kite.OutcomeCommitted {
 		item.Seq = l.next(open.Topic)
 	}
-	l.turn.fresh[item.ID] = outcome
+	l.turn.fresh.set(item.ID, outcome)
 	l.turn.durable = true
 	l.turn.add(item)
 }
@@ -175,7 +175,7 @@ func (l *Lane) proposePark(item *kite.Item, nowMs int64) {
 	}
 	item.TimeMs = nowMs
 	item.Topic, item.Ref = open.Topic, open.Position
-	l.turn.fresh[item.ID] = kite.OutcomeParked
+	l.turn.fresh.set(item.ID, kite.OutcomeParked)
 	l.turn.durable = true
 	l.turn.add(item)
 }
