@@ -326,9 +326,19 @@ func (i *inbox) init(o Options) {
 	i.maxItems, i.maxBytes = o.InboxItems, int64(o.InboxBytes)
 }
 
+// put wakes the lane after the lock is released, which the lane needs next.
 func (i *inbox) put(b *kite.Batch) error {
 	i.mu.Lock()
-	defer i.mu.Unlock()
+	err := i.putLocked(b)
+	first := err == nil && len(i.batches) == 1
+	i.mu.Unlock()
+	if first {
+		i.wake.Signal()
+	}
+	return err
+}
+
+func (i *inbox) putLocked(b *kite.Batch) error {
 	if i.closed {
 		return kite.Errorf(kite.Unavailable, "the broker is stopping")
 	}
@@ -338,9 +348,6 @@ func (i *inbox) put(b *kite.Batch) error {
 	i.batches = append(i.batches, b)
 	i.items += len(b.Items)
 	i.bytes += int64(len(b.Arena))
-	if len(i.batches) == 1 {
-		i.wake.Signal()
-	}
 	return nil
 }
 
