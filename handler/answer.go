@@ -10,41 +10,26 @@ import (
 )
 
 // Durable answers the publishes of the batches, one write for each connection. Verdicts on transactions
-// are never answered: old clients expect nothing.
+// are never answered: old clients expect nothing. Only the lane calls it, so what it gathers needs no lock.
 func (h *Handler) Durable(batches []*kite.Batch) {
-	var one *session.Session // most turns answer few connections: the map is for the others
-	var buffer *session.Buffer
-	var more map[*session.Session]*session.Buffer
 	nowMs := kite.UnixMs(h.now())
 	for _, b := range batches {
 		s, ok := b.Owner.(*session.Session)
 		if !ok {
 			continue
 		}
-		switch {
-		case s == one:
-		case one == nil:
-			one, buffer = s, session.NewBuffer()
-		default:
-			if more == nil {
-				more = map[*session.Session]*session.Buffer{}
-			}
-			more[one] = buffer
-			one, buffer = s, more[s]
-			if buffer == nil {
-				buffer = session.NewBuffer()
-			}
+		if s.Answers == nil {
+			s.Answers = session.NewBuffer()
+			h.answered = append(h.answered, s)
 		}
-		buffer.B = h.answers(buffer.B, s, b, nowMs)
+		s.Answers.B = h.answers(s.Answers.B, s, b, nowMs)
 	}
-	if one == nil {
-		return
+	for i, s := range h.answered {
+		send(s, s.Answers)
+		s.Answers = nil
+		h.answered[i] = nil
 	}
-	send(one, buffer)
-	delete(more, one)
-	for s, buffer := range more {
-		send(s, buffer)
-	}
+	h.answered = h.answered[:0]
 }
 
 func send(s *session.Session, b *session.Buffer) {

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"testing"
+	"time"
 
 	"github.com/kiteq/kiteq/handler/session"
 	"github.com/kiteq/kiteq/internal/kite"
@@ -61,6 +62,25 @@ func BenchmarkPublish(b *testing.B) {
 				}
 			}
 			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*n), "ns/msg")
+		})
+	}
+}
+
+// BenchmarkAnswer is one turn of the lane that answers one publish of each connection.
+func BenchmarkAnswer(b *testing.B) {
+	for _, n := range []int{1, 4, 100} {
+		b.Run(fmt.Sprintf("connections=%d", n), func(b *testing.B) {
+			h := New(session.NewDirectory(0), kite.ClassSynced, address, slog.New(slog.DiscardHandler))
+			batches := make([]*kite.Batch, n)
+			for i := range batches {
+				s := h.Opened(&sink{})
+				s.Framing = uint8(protocol.FramingG)
+				batches[i] = &kite.Batch{Owner: s, ReceivedMs: kite.UnixMs(time.Now()), Items: []kite.Item{{Name: []byte(idLower), Record: kite.Record{Kind: kite.KindMessage}}}}
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				h.Durable(batches)
+			}
 		})
 	}
 }

@@ -50,6 +50,7 @@ type Handler struct {
 	stopping atomic.Bool
 	batches  batchPool
 	sessions atomic.Uint64
+	answered []*session.Session // of one turn; owned by the lane's goroutine
 }
 
 // New returns a handler that serves no topic until SetTopics. address is the broker's own "ip:port",

@@ -31,6 +31,9 @@ type Session struct {
 	Framing uint8
 	// Level is what newer clients said in ConnMeta; 0 for every old one.
 	Level int32
+	// Answers gathers what one turn of the lane answers this client. It belongs to the lane's goroutine and
+	// is nil between two turns.
+	Answers *Buffer
 
 	group    atomic.Pointer[string]
 	warm     atomic.Pointer[warmUp]
