@@ -193,7 +193,7 @@ func openCheckpoint(fs FS, dir string, number uint64) (c *checkpoint, err error)
 	if c.data, err = mapFile(fs, c.path); err != nil {
 		return nil, err
 	}
-	if err := c.check(); err != nil {
+	if err := guarded(c.path, c.data, c.check); err != nil {
 		c.release(fs)
 		return nil, err
 	}
@@ -250,6 +250,10 @@ func (c *checkpoint) eachHead(visit func(name []byte, next kite.Seq)) (off int, 
 
 // each visits the records; the topic of a visited one is in topic only.
 func (c *checkpoint) each(r *kite.Record, visit func(topic []byte) error) error {
+	return guarded(c.path, c.data, func() error { return c.visit(r, visit) })
+}
+
+func (c *checkpoint) visit(r *kite.Record, visit func(topic []byte) error) error {
 	off, err := c.eachHead(func([]byte, kite.Seq) {})
 	if err != nil {
 		return err

@@ -76,8 +76,7 @@ func (j *Journal) candidates(w *walk, id kite.MessageID, sinceMs int64, from int
 		if from >= 0 && seg.number >= uint64(from) || seg.newestMs < sinceMs {
 			continue
 		}
-		w.ids = seg.ids.file
-		if w.ids != nil && w.ids.check() != nil {
+		if file := seg.ids.file; file != nil && file.check() != nil {
 			seg.acquire()
 			w.seg = seg
 			return from, errUnsound

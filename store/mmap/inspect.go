@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 	"slices"
 
 	"golang.org/x/sys/unix"
@@ -181,30 +180,11 @@ func (in *inspector) file(number uint64, ext, kind string, read func(uint64, []b
 	data, err := mapFile(in.fs, f.Path)
 	if err == nil {
 		f.Bytes = int64(len(data))
-		err = in.guarded(f.Path, data, func() error { return read(number, data, &f) })
+		err = guarded(f.Path, data, func() error { return read(number, data, &f) })
 		_ = in.fs.Unmap(data)
 	}
 	f.Err = err
 	in.reports = append(in.reports, f)
-}
-
-// guarded makes an error of bytes that the disk cannot give.
-func (in *inspector) guarded(path string, data []byte, read func() error) (err error) {
-	defer func(before bool) {
-		debug.SetPanicOnFault(before)
-		fault := recover()
-		if fault == nil {
-			return
-		}
-		if addr, ok := faultAddress(fault); ok {
-			if off, ok := within(data, addr); ok {
-				err = &store.CorruptionError{File: path, Offset: off, Err: errFault}
-				return
-			}
-		}
-		panic(fault)
-	}(debug.SetPanicOnFault(true))
-	return read()
 }
 
 var errEnough = errors.New("enough")
@@ -213,10 +193,6 @@ var errEnough = errors.New("enough")
 func (in *inspector) segment(number uint64, data []byte, f *FileReport) error {
 	seg := &segment{number: number, path: f.Path, data: data}
 	if err := seg.readHeader(); err != nil {
-		if number == in.order[len(in.order)-1] && errors.Is(err, errUnborn) {
-			f.Note = "no header: the next start removes it or sets it aside"
-			return nil
-		}
 		return err
 	}
 	var rec kite.Record
@@ -273,7 +249,7 @@ func (in *inspector) index(number uint64, data []byte, f *FileReport) error {
 		for k := range e.count {
 			at := 4 * int64(e.at+k)
 			off := int64(binary.LittleEndian.Uint32(entries[at:]))
-			err := in.guarded(seg.path, seg.data, func() (err error) {
+			err := guarded(seg.path, seg.data, func() (err error) {
 				topic, err = seg.record(off, &rec)
 				return err
 			})
@@ -309,7 +285,7 @@ func (in *inspector) ids(number uint64, data []byte, f *FileReport) error {
 	for i := range ids.count {
 		entry := ids.entry(i)
 		off := int64(uint32(entry))
-		err := in.guarded(seg.path, seg.data, func() error {
+		err := guarded(seg.path, seg.data, func() error {
 			_, err := seg.record(off, &rec)
 			return err
 		})
@@ -344,9 +320,7 @@ func (in *inspector) judge() (err error) {
 	}
 	r := &recovery{j: j}
 	defer func() {
-		if r.unborn != nil {
-			r.unborn.release()
-		}
+		r.release()
 		err = errors.Join(err, j.release())
 	}()
 	verdict := r.look()
@@ -356,9 +330,8 @@ func (in *inspector) judge() (err error) {
 		in.blame(bad.File, verdict)
 	case verdict != nil && !slices.ContainsFunc(in.reports, func(f FileReport) bool { return f.Err != nil }):
 		return verdict
-	case verdict == nil && r.torn != nil:
-		last := j.segments[len(j.segments)-1]
-		in.note(last.path, fmt.Sprintf("torn at offset %d (%v): the next start cuts it there", last.end, r.torn))
+	case verdict == nil:
+		in.excuse(r)
 	}
 	slices.SortFunc(in.reports, func(a, b FileReport) int { return cmp.Compare(a.Path, b.Path) })
 	return nil
@@ -376,10 +349,20 @@ func (in *inspector) blame(path string, err error) {
 	}
 }
 
-func (in *inspector) note(path, note string) {
-	for i := range in.reports {
-		if in.reports[i].Path == path {
-			in.reports[i].Note = note
+// excuse notes what looks like damage and is what a crash has left.
+func (in *inspector) excuse(r *recovery) {
+	note := func(path, note string) {
+		for i := range in.reports {
+			if in.reports[i].Path == path {
+				in.reports[i].Note, in.reports[i].Err = note, nil
+			}
 		}
+	}
+	if r.torn != nil {
+		last := r.j.segments[len(r.j.segments)-1]
+		note(last.path, fmt.Sprintf("torn at offset %d (%v): the next start cuts it there", last.end, r.torn))
+	}
+	for _, seg := range r.behind {
+		note(seg.path, "the journal ends before it and it was never synced: the next start removes it or sets it aside")
 	}
 }

@@ -63,7 +63,7 @@ func TestInspect(t *testing.T) {
 		"checkpoint":       {files: closed.with("00000002.ckpt", flip(checkpointHeader+2, 1)), file: "00000002.ckpt", offset: checkpointHeader},
 		"older checkpoint": {files: closed.with("00000001.ckpt", flip(checkpointHeader+2, 1)), file: "00000001.ckpt", offset: checkpointHeader},
 		"gap":              {files: without("00000002.seg"), file: "00000003.seg", offset: 0},
-		"unborn":           {files: closed.with("00000004.seg", func([]byte) []byte { return make([]byte, 4096) }), note: "00000004.seg: no header"},
+		"unborn":           {files: closed.with("00000004.seg", func([]byte) []byte { return make([]byte, 4096) }), note: "00000004.seg: the journal ends before it"},
 		"foreign":          {files: closed.with("notes.txt", func([]byte) []byte { return []byte("mine") }), file: "notes.txt", offset: -1},
 		"temporary":        {files: closed.with("00000003.ckpt.tmp", func([]byte) []byte { return nil }), note: "00000003.ckpt.tmp: unfinished"},
 	} {

@@ -19,7 +19,7 @@ import (
 // the last one; only then, under mu, do its records get into the index, all of them at once. So a
 // reader sees whole batches, and what it sees is in the file.
 //
-// Where two locks nest, syncing is taken before mu.
+// Where locks nest, they are taken in the order sealing, syncing, mu.
 type Journal struct {
 	o    Options
 	fs   FS
@@ -28,15 +28,17 @@ type Journal struct {
 
 	mu       sync.RWMutex
 	segments []*segment // by base; the open one is the last
-	open     *segment   // nil until the first Append after the last one was sealed
+	open     *segment   // nil until the first Append after the last one was retired
+	retired  []*segment // no longer open and not yet sealed, in order
+	dirDirty bool       // files were created since the directory was synced
 	streams  map[string]*stream
 	closed   bool
 
+	sealing sync.Mutex // held by who seals, so that segments are sealed in order
 	// syncing is held while files are forced to the disk, so that the one failing fdatasync is seen
 	// before anybody else can take the next one's success for its own.
-	syncing  sync.Mutex
-	dirDirty bool          // files were created since the directory was synced
-	durable  atomic.Uint64 // the position up to which everything is on the disk
+	syncing sync.Mutex
+	durable atomic.Uint64 // the position up to which everything is on the disk
 
 	poison atomic.Pointer[kite.Error]
 	walks  sync.Pool // of *walk, owned by one Read or Load at a time
@@ -101,43 +103,60 @@ func (j *Journal) usable() error {
 // Sync forces what was appended to the disk in class synced; in class written it only reports a
 // poisoned journal.
 func (j *Journal) Sync() error {
-	if err := j.usable(); err != nil || j.o.Sync != SyncAlways {
+	if err := j.usable(); err != nil || j.o.Sync != SyncAlways || j.open == nil {
 		return err
 	}
-	return j.sync()
+	return j.force(j.open) // a segment is retired only when it is durable: the open one is all there is
 }
 
-// sync is one fdatasync, and one of the directory when it has a new file.
+// sync makes everything durable, in its order: the retired segments, which are sealed by that, then
+// the open one.
 func (j *Journal) sync() error {
+	j.sealing.Lock()
+	defer j.sealing.Unlock()
+	for {
+		if err := j.sealLocked(); err != nil {
+			return err
+		}
+		j.mu.RLock()
+		seg, rolled := j.open, len(j.retired) > 0
+		j.mu.RUnlock()
+		switch {
+		case rolled: // the lane has gone on to the next one in the meantime
+		case seg == nil:
+			return j.Err()
+		default:
+			return j.force(seg)
+		}
+	}
+}
+
+// force makes the segment durable up to where it ends now: one fdatasync, and one of the directory
+// when it has a new file. Everything before the segment must be durable.
+func (j *Journal) force(seg *segment) error {
 	j.syncing.Lock()
 	defer j.syncing.Unlock()
-	return j.syncLocked()
-}
-
-func (j *Journal) syncLocked() error {
 	if err := j.Err(); err != nil {
 		return err
 	}
-	j.mu.RLock()
-	seg := j.open
-	var end kite.Position
-	if seg != nil {
-		end = seg.limit()
-	}
-	j.mu.RUnlock()
-	if seg == nil || uint64(end) <= j.durable.Load() {
+	j.mu.Lock()
+	end := uint64(seg.limit())
+	if end <= j.durable.Load() {
+		j.mu.Unlock()
 		return nil
 	}
+	dirDirty := j.dirDirty
+	j.dirDirty = false
+	j.mu.Unlock()
 	if err := seg.file.Sync(); err != nil {
 		return j.fail("sync "+seg.path, err)
 	}
-	if j.dirDirty {
+	if dirDirty {
 		if err := j.fs.SyncDir(j.o.Dir); err != nil {
 			return j.fail("sync the directory "+j.o.Dir, err)
 		}
-		j.dirDirty = false
 	}
-	j.durable.Store(uint64(end))
+	j.durable.Store(end)
 	return nil
 }
 
@@ -188,15 +207,15 @@ func (j *Journal) mark() error {
 func (j *Journal) release() error {
 	j.mu.Lock()
 	j.closed = true
-	segments, open := j.segments, j.open
-	j.segments, j.open, j.streams = nil, nil, map[string]*stream{}
+	segments := j.segments
+	j.segments, j.open, j.retired, j.streams = nil, nil, nil, map[string]*stream{}
 	j.mu.Unlock()
-	for _, seg := range segments {
-		seg.release()
-	}
 	var err error
-	if open != nil {
-		err = open.file.Close()
+	for _, seg := range segments {
+		if seg.file != nil {
+			err = errors.Join(err, seg.file.Close())
+		}
+		seg.release()
 	}
 	if j.restore != nil {
 		j.restore.release(j.fs)

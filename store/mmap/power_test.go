@@ -80,6 +80,7 @@ var disks = []disk{
 	{"synced/512", 512, minSegment, SyncAlways, 45, 500},
 	{"synced/4096", 4096, 24 << 10, SyncAlways, 45, 3000},
 	{"written/512", 512, 3 * minSegment, SyncOS, 45, 900},
+	{"written/4096", 4096, minSegment, SyncOS, 45, 1200},
 }
 
 // model is what was told to the journal.
@@ -193,6 +194,7 @@ func (l *life) run(steps int) string {
 		if problem := l.check(j); problem != "" {
 			return l.first(problem)
 		}
+		j.worker.running.Store(true) // jobs wait for work
 		for range steps * (1 - closed) {
 			if err := l.step(j); err != nil {
 				return l.first(err.Error())
@@ -222,8 +224,10 @@ func (l *life) step(j *Journal) error {
 	switch n := l.rng.IntN(20); {
 	case n < 11:
 		return l.append(j)
-	case n < 16:
+	case n < 14:
 		return l.sync(j)
+	case n < 16:
+		return l.work(j)
 	case n < 18:
 		return l.checkpoint(j)
 	}
@@ -244,6 +248,15 @@ func (l *life) sync(j *Journal) error {
 		l.m.synced = len(l.m.batches)
 	}
 	return err
+}
+
+// work does what Run does in the background. What the journal then takes for durable must survive.
+func (l *life) work(j *Journal) error {
+	j.finishJobs()
+	for n := l.m.synced; n < len(l.m.batches) && l.m.batches[n][0].Position < kite.Position(j.durable.Load()); n++ {
+		l.m.synced = n + 1
+	}
+	return j.Err()
 }
 
 func (l *life) checkpoint(j *Journal) error {

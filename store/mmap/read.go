@@ -1,11 +1,8 @@
 package mmap
 
 import (
-	"errors"
 	"fmt"
-	"runtime"
 	"runtime/debug"
-	"unsafe"
 
 	"github.com/kiteq/kiteq/internal/kite"
 )
@@ -26,8 +23,7 @@ type walk struct {
 	n      int
 	places [runLength]uint32
 
-	ids     *idFile // that Find looks into
-	offsets []uint32
+	offsets []uint32 // of Find
 }
 
 func (j *Journal) walk() *walk {
@@ -44,7 +40,7 @@ func (j *Journal) done(w *walk, before bool, err *error) {
 	debug.SetPanicOnFault(before)
 	fault := recover()
 	if fault != nil {
-		*err = w.faulted(fault)
+		*err = j.faulted(fault, w.seg, w.other)
 	}
 	w.drop()
 	*w = walk{offsets: w.offsets[:0]}
@@ -64,49 +60,6 @@ func (w *walk) drop() {
 		w.other.release()
 		w.other = nil
 	}
-}
-
-// faulted returns the error for a memory fault in one of the walk's mappings, nil for any other panic.
-func (w *walk) faulted(p any) error {
-	addr, ok := faultAddress(p)
-	if !ok {
-		return nil
-	}
-	if w.ids != nil {
-		if _, ok := within(w.ids.data, addr); ok {
-			return errors.New("the id index of a segment cannot be read: the disk is failing or the file was cut")
-		}
-	}
-	for _, seg := range []*segment{w.seg, w.other} {
-		if seg == nil {
-			continue
-		}
-		if off, ok := within(seg.data, addr); ok {
-			return seg.corrupt(off, errFault)
-		}
-		if _, ok := within(seg.index, addr); ok {
-			return seg.corrupt(0, errors.New("the index of the segment cannot be read"))
-		}
-	}
-	return nil
-}
-
-var errFault = errors.New("the bytes cannot be read: the disk is failing or the file was cut")
-
-func faultAddress(p any) (uintptr, bool) {
-	fault, ok := p.(interface {
-		runtime.Error
-		Addr() uintptr
-	})
-	if !ok {
-		return 0, false
-	}
-	return fault.Addr(), true
-}
-
-func within(mapping []byte, addr uintptr) (off int64, ok bool) {
-	start := uintptr(unsafe.Pointer(unsafe.SliceData(mapping)))
-	return int64(addr - start), addr >= start && addr < start+uintptr(len(mapping))
 }
 
 // Read visits the stream's records from a Seq on. See store.Journal. Every record's checksum is

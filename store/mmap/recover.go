@@ -16,9 +16,9 @@ import (
 // Open recovers and opens the journal in o.Dir. A nil log discards.
 //
 // It first only looks: at the headers, at the newest checkpoint that is whole, at the indexes, and
-// at every batch of the last segment. Damage ends it here with a *store.CorruptionError, and nothing
-// was changed. Then it repairs what a dying process leaves: a torn tail, a file without a header, a
-// missing index. store.ErrLocked says that another process has the directory.
+// at every batch of the segments that have none. Damage ends it here with a *store.CorruptionError, and
+// nothing was changed. Then it repairs what a dying process or machine leaves: a torn tail, files that
+// nobody had synced, a missing index. store.ErrLocked says that another process has the directory.
 func Open(o Options, log *slog.Logger) (_ *Journal, err error) {
 	o = o.WithDefaults()
 	if err := o.Validate(); err != nil {
@@ -40,9 +40,7 @@ func Open(o Options, log *slog.Logger) (_ *Journal, err error) {
 	}
 	r := &recovery{j: j}
 	if err := r.run(); err != nil {
-		if r.unborn != nil {
-			r.unborn.release()
-		}
+		r.release()
 		return nil, errors.Join(err, j.release())
 	}
 	return j, nil
@@ -55,14 +53,24 @@ type recovery struct {
 	indexes   []uint64
 	ids       []uint64
 	snapshots []uint64
+	cuts      []string // names of what earlier recoveries set aside
 	temporary []string
 	damaged   error         // of the newest checkpoint, when an older one is used
-	unborn    *segment      // a last segment file without a good header
 	unsaved   []*segment    // sealed, their index was rebuilt
 	nameless  []*segment    // sealed, their ids were rebuilt
 	durable   kite.Position // up to here the disk had everything
 	torn      error         // why the bytes behind the last batch are none; nil when they are zero
 	whole     bool          // there are whole batches among them
+	behind    []*segment    // not yet read; in the end those behind the end of the journal
+	lost      error         // why it ends before them
+}
+
+// release gives back the mappings of the segments that are not the journal's.
+func (r *recovery) release() {
+	for _, seg := range r.behind {
+		seg.release()
+	}
+	r.behind = nil
 }
 
 func (r *recovery) run() (err error) {
@@ -73,7 +81,7 @@ func (r *recovery) run() (err error) {
 		}
 		return err
 	}
-	defer r.j.caught(debug.SetPanicOnFault(true), &err)
+	defer r.caught(debug.SetPanicOnFault(true), &err)
 	if err := r.repair(); err != nil {
 		return err
 	}
@@ -85,8 +93,8 @@ func (r *recovery) run() (err error) {
 
 // look learns all that repair needs and changes nothing.
 func (r *recovery) look() (err error) {
-	defer r.j.caught(debug.SetPanicOnFault(true), &err)
-	for _, step := range []func() error{r.list, r.checkpoint, r.segments, r.chain, r.heads} {
+	defer r.caught(debug.SetPanicOnFault(true), &err)
+	for _, step := range []func() error{r.list, r.checkpoint, r.segments, r.walk, r.chain, r.heads} {
 		if err := step(); err != nil {
 			return err
 		}
@@ -94,22 +102,15 @@ func (r *recovery) look() (err error) {
 	return nil
 }
 
-// caught makes an error of a fault in a mapping while all of them are read.
-func (j *Journal) caught(before bool, err *error) {
+// caught makes an error of a fault in a segment.
+func (r *recovery) caught(before bool, err *error) {
 	debug.SetPanicOnFault(before)
-	fault := recover()
-	if fault == nil {
-		return
-	}
-	if addr, ok := faultAddress(fault); ok {
-		for _, seg := range j.segments {
-			if off, ok := within(seg.data, addr); ok {
-				*err = seg.corrupt(off, errFault)
-				return
-			}
+	if fault := recover(); fault != nil {
+		*err = r.j.faulted(fault, r.behind...)
+		if *err == nil {
+			panic(fault)
 		}
 	}
-	panic(fault)
 }
 
 // list sorts the names in the directory. A name that is none of ours stops it: the directory is
@@ -134,6 +135,7 @@ func (r *recovery) list() error {
 		case filepath.Ext(name) == tempExt:
 			r.temporary = append(r.temporary, filepath.Join(r.j.o.Dir, name))
 		case filepath.Ext(name) == cutExt:
+			r.cuts = append(r.cuts, name)
 		default:
 			return fmt.Errorf("open the journal in %s: %s is not a file of the journal; move it away or choose an empty directory",
 				r.j.o.Dir, filepath.Join(r.j.o.Dir, name))
@@ -172,12 +174,10 @@ func (r *recovery) checkpoint() error {
 	return nil
 }
 
-// segments maps all files and reads their headers, then finds out what lies in them. The last one may
-// lack its header, but only if nothing in it can have been durable.
+// segments maps all files and reads their headers. One without is left for walk to judge.
 func (r *recovery) segments() error {
 	j := r.j
-	var headless error
-	for i, number := range r.numbers {
+	for _, number := range r.numbers {
 		seg := &segment{number: number, path: numbered(j.o.Dir, number, segmentExt), fs: j.fs}
 		data, err := mapFile(j.fs, seg.path)
 		if err != nil {
@@ -185,75 +185,51 @@ func (r *recovery) segments() error {
 		}
 		seg.data = data
 		seg.refs.Store(1)
-		err = seg.readHeader()
-		if err != nil && i == len(r.numbers)-1 {
-			r.unborn, headless = seg, err
-			break
-		}
-		j.segments = append(j.segments, seg)
-		if err != nil {
-			return err
-		}
-	}
-	if err := r.contents(); err != nil {
-		return err
-	}
-	if r.unborn != nil && !r.unborn.neverDurable(j.tail()) {
-		return headless
-	}
-	return nil
-}
-
-// contents finds out what lies in the segments with a header.
-func (r *recovery) contents() error {
-	j := r.j
-	for i, seg := range j.segments {
-		if i == len(j.segments)-1 {
-			return r.last(seg)
-		}
-		end := int64(-1)
-		if next := j.segments[i+1]; next.number == seg.number+1 {
-			end = int64(next.base - seg.base)
-		}
-		if err := r.sealed(seg, end); err != nil {
+		r.behind = append(r.behind, seg)
+		if err := seg.readHeader(); err != nil && !seg.headless(err) {
 			return err
 		}
 	}
 	return nil
 }
 
-// sealed takes the segment's index, or makes one. end is where the segment must end, -1 when the
-// next one was trimmed.
-func (r *recovery) sealed(seg *segment, end int64) error {
-	if slices.Contains(r.indexes, seg.number) {
-		err := r.load(seg, end)
-		if err == nil {
-			return r.loadIDs(seg)
-		}
-		r.j.log.Warn("index not usable, it is rebuilt", "file", seg.path, "err", err)
-	}
-	stop, err := r.scan(seg)
+// load reads the segment's index file. It changes nothing unless all of it fits. end is where the segment
+// must end, -1 when the next one was trimmed.
+func (r *recovery) load(seg *segment, end int64) error {
+	path := numbered(r.j.o.Dir, seg.number, indexExt)
+	b, err := mapFile(r.j.fs, path)
 	if err != nil {
 		return err
 	}
-	if end >= 0 && seg.end != end {
-		return seg.corrupt(seg.end, fmt.Errorf("%w; the next segment follows offset %d", stop, end))
+	err = guarded(path, b, func() error {
+		t, err := readIndex(b, seg)
+		if err == nil && end >= 0 && t.end != end {
+			err = errIndex // of an earlier sealing; the segment was opened again
+		}
+		if err != nil {
+			return err
+		}
+		return r.take(seg, b, t)
+	})
+	if err != nil {
+		_ = r.j.fs.Unmap(b)
+		return err
 	}
-	if end < 0 && !(errors.Is(stop, errEnd) && allZero(seg.data[seg.end:])) {
-		return seg.corrupt(seg.end, stop)
-	}
-	r.j.retire(seg)
-	r.unsaved = append(r.unsaved, seg)
-	r.nameless = append(r.nameless, seg)
+	r.durable = max(r.durable, seg.limit())
 	return nil
 }
 
 // loadIDs takes the segment's id index, or makes one.
 func (r *recovery) loadIDs(seg *segment) (err error) {
 	if slices.Contains(r.ids, seg.number) {
-		b, err := mapFile(r.j.fs, numbered(r.j.o.Dir, seg.number, idsExt))
+		path := numbered(r.j.o.Dir, seg.number, idsExt)
+		b, err := mapFile(r.j.fs, path)
 		if err == nil {
-			if seg.ids.file, err = openIDs(b, seg); err == nil {
+			err = guarded(path, b, func() (err error) {
+				seg.ids.file, err = openIDs(b, seg)
+				return err
+			})
+			if err == nil {
 				return nil
 			}
 			err = errors.Join(err, r.j.fs.Unmap(b))
@@ -265,29 +241,17 @@ func (r *recovery) loadIDs(seg *segment) (err error) {
 	return err
 }
 
-// load reads the segment's index file. It changes nothing unless all of it fits.
-func (r *recovery) load(seg *segment, end int64) error {
+// take makes b, with its table t, the index of the segment.
+func (r *recovery) take(seg *segment, b []byte, t indexTable) error {
 	j := r.j
-	b, err := mapFile(j.fs, numbered(j.o.Dir, seg.number, indexExt))
-	if err != nil {
-		return err
-	}
-	t, err := readIndex(b, seg)
-	if err == nil && end >= 0 && t.end != end {
-		err = errIndex // of an earlier sealing; the segment was opened again
-	}
 	streams := make([]*stream, len(t.streams))
 	for i, e := range t.streams {
 		if streams[i] = j.streams[string(e.name)]; streams[i] == nil {
 			streams[i] = newStream(string(e.name))
 		}
 		if e.first < streams[i].next || e.first == 0 {
-			err = errors.Join(err, errIndex)
+			return errIndex
 		}
-	}
-	if err != nil {
-		_ = j.fs.Unmap(b)
-		return err
 	}
 	seg.index, seg.mapped, seg.end, seg.newestMs = b, true, t.end, t.newestMs
 	for i, e := range t.streams {
@@ -305,40 +269,28 @@ func (r *recovery) load(seg *segment, end int64) error {
 	return nil
 }
 
-// chain checks that every segment from the checkpoint on is there.
+// chain checks that the checkpoint and the segments know the same journal.
 func (r *recovery) chain() error {
 	j := r.j
-	missing := func(path string, err error) error {
-		if r.damaged != nil {
-			return r.damaged // without it the gap would not matter
-		}
-		return &store.CorruptionError{File: path, Err: err}
-	}
-	if len(j.segments) == 0 {
-		if j.covered > 0 || r.damaged != nil {
-			return missing(numbered(j.o.Dir, j.snapshot, checkpointExt), errors.New("the segments that it refers to are missing"))
-		}
-		return nil
-	}
-	end := kite.Position(0)
-	for _, seg := range j.segments {
-		if seg.base < end {
-			return seg.corrupt(24, fmt.Errorf("it begins at position %d, within the segment before it", seg.base))
-		}
-		if seg.base > end && seg.base > j.covered {
-			return missing(seg.path, fmt.Errorf("what precedes it is missing: it begins at position %d, the journal before ends at %d, the checkpoint at %d",
-				seg.base, end, j.covered))
-		}
-		end = seg.limit()
-	}
-	if j.covered > end {
+	switch end := j.tail(); {
+	case len(j.segments) == 0 && (j.covered > 0 || r.damaged != nil):
+		return r.missing(numbered(j.o.Dir, j.snapshot, checkpointExt), errors.New("the segments that it refers to are missing"))
+	case j.covered > end:
 		last := j.segments[len(j.segments)-1]
 		return last.corrupt(last.end, fmt.Errorf("the checkpoint knows the journal up to position %d, it ends at %d", j.covered, end))
-	}
-	if r.damaged != nil {
+	case r.damaged != nil:
 		j.log.Warn("checkpoint damaged, replaying from an older one", "err", r.damaged)
 	}
 	return nil
+}
+
+// missing is the error for a gap. With a damaged checkpoint it is that one's: the gap might not matter
+// if it were whole.
+func (r *recovery) missing(path string, err error) error {
+	if r.damaged != nil {
+		return r.damaged
+	}
+	return &store.CorruptionError{File: path, Err: err}
 }
 
 // heads gives streams the next Seq that the checkpoint remembers.
@@ -350,13 +302,15 @@ func (r *recovery) heads() error {
 	if len(r.j.segments) == 0 {
 		r.j.sequence = c.sequence
 	}
-	_, err := c.eachHead(func(name []byte, next kite.Seq) {
-		st := r.j.streams[string(name)]
-		if st == nil {
-			st = newStream(string(name))
-			r.j.streams[st.name] = st
-		}
-		st.next = max(st.next, min(next, maxSeq))
+	return guarded(c.path, c.data, func() error {
+		_, err := c.eachHead(func(name []byte, next kite.Seq) {
+			st := r.j.streams[string(name)]
+			if st == nil {
+				st = newStream(string(name))
+				r.j.streams[st.name] = st
+			}
+			st.next = max(st.next, min(next, maxSeq))
+		})
+		return err
 	})
-	return err
 }

@@ -13,8 +13,8 @@ import (
 // when all of it was found sound, or torn in the way a crash tears.
 func (r *recovery) repair() error {
 	j := r.j
-	if err := r.discard(r.unborn); err != nil {
-		return err
+	if err := r.setAside(); err != nil {
+		return fmt.Errorf("set segments aside: %w", err)
 	}
 	r.orphans(r.indexes, indexExt)
 	r.orphans(r.ids, idsExt)
@@ -22,6 +22,16 @@ func (r *recovery) repair() error {
 		if err := j.fs.Remove(path); err != nil {
 			return fmt.Errorf("remove what is left of an unfinished file: %w", err)
 		}
+	}
+	for _, seg := range r.unsaved {
+		if err := r.restore(seg); err != nil {
+			return fmt.Errorf("write the segment %s anew: %w", seg.path, err)
+		}
+	}
+	// Before the last segment is cut, or what was behind it would follow a place that is gone; and before
+	// an index says that its segment is durable.
+	if err := j.fs.SyncDir(j.o.Dir); err != nil {
+		return fmt.Errorf("sync the directory: %w", err)
 	}
 	for _, seg := range r.unsaved {
 		j.saveIndex(seg)
@@ -52,26 +62,51 @@ func (r *recovery) orphans(numbers []uint64, ext string) {
 	}
 }
 
-// discard takes a segment without a header out of the way. Bytes that follow it are kept aside.
-func (r *recovery) discard(seg *segment) error {
-	if seg == nil {
-		return nil
+// setAside takes the segments behind the end of the journal out of the way: those with bytes in them are
+// kept under another name.
+func (r *recovery) setAside() error {
+	var removed, saved []string
+	defer r.release()
+	for _, seg := range r.behind {
+		if len(seg.data) <= segmentHeader || allZero(seg.data[segmentHeader:]) {
+			removed = append(removed, seg.path)
+			r.temporary = append(r.temporary, seg.path)
+			continue
+		}
+		aside := r.cutPath(seg, 0)
+		saved = append(saved, aside)
+		if err := r.j.fs.Rename(seg.path, aside); err != nil {
+			return err
+		}
 	}
-	empty := len(seg.data) <= segmentHeader || allZero(seg.data[segmentHeader:])
-	seg.release()
-	r.unborn = nil
-	if empty {
-		r.j.log.Warn("segment without a header removed: its creation was cut short", "file", seg.path)
-		r.temporary = append(r.temporary, seg.path)
-		return nil
+	if len(r.behind) > 0 {
+		r.j.log.Warn("segments that were never synced set aside: the journal ends before them",
+			"position", r.j.tail(), "err", r.lost, "saved", saved, "removed", removed)
 	}
-	aside := r.cutPath(seg, 0)
-	r.j.log.Warn("segment without a header set aside: it was never synced", "file", seg.path, "saved", aside)
-	return r.j.fs.Rename(seg.path, aside)
+	return nil
 }
 
+// cutPath returns a name that is free for what is cut at off.
 func (r *recovery) cutPath(seg *segment, off int64) string {
-	return filepath.Join(r.j.o.Dir, fmt.Sprintf("%08d-%d%s", seg.number, off, cutExt))
+	name := fmt.Sprintf("%08d-%d%s", seg.number, off, cutExt)
+	for n := 2; slices.Contains(r.cuts, name); n++ {
+		name = fmt.Sprintf("%08d-%d-%d%s", seg.number, off, n, cutExt)
+	}
+	r.cuts = append(r.cuts, name)
+	return filepath.Join(r.j.o.Dir, name)
+}
+
+// restore makes durable what nothing proves to be, of a segment that is complete.
+func (r *recovery) restore(seg *segment) (err error) {
+	if seg.limit() <= r.durable {
+		return nil
+	}
+	if seg.file, err = r.j.fs.Open(seg.path); err != nil {
+		return err
+	}
+	err = errors.Join(r.rewrite(seg), seg.file.Close())
+	seg.file = nil
+	return err
 }
 
 // resume opens the last segment for Append, without what was torn.

@@ -2,14 +2,13 @@ package mmap
 
 import (
 	"fmt"
-	"runtime/debug"
 
 	"github.com/kiteq/kiteq/internal/kite"
 )
 
 // Replay hands out the checkpoint's records and then all that follow it. See store.Journal. A second
 // Replay, or one after Append, is an error of code Invalid.
-func (j *Journal) Replay(apply func(*kite.Record) error) (err error) {
+func (j *Journal) Replay(apply func(*kite.Record) error) error {
 	if err := j.usable(); err != nil {
 		return err
 	}
@@ -17,7 +16,6 @@ func (j *Journal) Replay(apply func(*kite.Record) error) (err error) {
 		return kite.Errorf(kite.Invalid, "replay the journal: it is done once, before the first append")
 	}
 	j.replayed = true
-	defer j.caught(debug.SetPanicOnFault(true), &err)
 	p := replayer{topics: map[string]string{}, apply: apply}
 	if c := j.restore; c != nil {
 		j.restore = nil
@@ -30,7 +28,8 @@ func (j *Journal) Replay(apply func(*kite.Record) error) (err error) {
 		if seg.limit() <= j.covered {
 			continue
 		}
-		if err := p.segment(seg, max(j.covered, seg.position(segmentHeader))); err != nil {
+		err := guarded(seg.path, seg.data, func() error { return p.segment(seg, max(j.covered, seg.position(segmentHeader))) })
+		if err != nil {
 			return err
 		}
 	}

@@ -12,42 +12,93 @@ import (
 	"github.com/kiteq/kiteq/store"
 )
 
-// The order of a roll is what recovery relies on: the old segment is durable before the new file
-// exists, so only the last file of a journal can have a torn tail. The new file is durable with the
-// first Sync after it, directory entry included.
+// A roll is what Append does when the open segment has no room for the batch: it retires that one and
+// creates the next. What else there is to do, sealing, is for the background, so that no publisher
+// waits for it.
+//
+// In class synced a segment is retired only when it is durable; what of it is not yet is one batch
+// at most. So only the last file of such a journal can have a torn tail. In class written up to a
+// whole segment may be in memory only, and an fdatasync of that would stop the lane for as long as the
+// disk needs; here it belongs to the sealing. A power cut then may take parts of several files, and
+// recovery finds the place up to which all is there: nothing that lies behind it was ever durable,
+// because segments are synced in their order.
+//
+// The index is written when its segment is durable. That makes its file a proof: what has an index was
+// durable, and so was everything before it.
+
+// maxRetired bounds the segments that wait for being sealed. With more the disk is slower than the
+// publishers, and the lane has to wait for it sooner or later.
+const maxRetired = 4
 
 // room makes the open segment one that takes size more bytes.
 func (j *Journal) room(size int64) error {
 	if j.open != nil && j.open.end+size <= int64(len(j.open.data)) {
 		return nil
 	}
-	j.syncing.Lock()
-	defer j.syncing.Unlock()
 	if j.open != nil {
-		if err := j.sealLocked(); err != nil {
+		if err := j.roll(); err != nil {
 			return err
 		}
 	}
-	return j.createLocked(max(int64(j.o.SegmentBytes), segmentHeader+size))
+	return j.create(max(int64(j.o.SegmentBytes), segmentHeader+size))
 }
 
-// sealLocked makes the open segment durable, gives it its index and closes its file.
-func (j *Journal) sealLocked() error {
-	if err := j.syncLocked(); err != nil {
-		return err
-	}
+// roll retires the open segment and has it sealed.
+func (j *Journal) roll() error {
 	seg := j.open
+	if j.o.Sync == SyncAlways {
+		if err := j.force(seg); err != nil {
+			return err
+		}
+	}
 	j.idCount = seg.ids.table.count // what the next one will likely have
-	if err := seg.file.Truncate(seg.end); err != nil {
-		j.log.Warn("give unused disk space back", "file", seg.path, "err", err)
-	}
-	if err := seg.file.Close(); err != nil {
-		return j.fail("close "+seg.path, err)
-	}
 	j.retire(seg)
-	j.saveIndex(seg)
+	j.mu.Lock()
+	j.open = nil
+	j.retired = append(j.retired, seg)
+	behind := len(j.retired) > maxRetired
+	j.mu.Unlock()
+	if behind {
+		if err := j.seal(); err != nil {
+			return err
+		}
+	}
+	j.later(func() { _ = j.seal() }) // a failure has poisoned the journal, and is told by that
 	j.later(func() { j.saveIDs(seg) })
-	return nil
+	return j.Err()
+}
+
+// seal makes the retired segments durable, in their order, gives each its index and closes its file.
+func (j *Journal) seal() error {
+	j.sealing.Lock()
+	defer j.sealing.Unlock()
+	return j.sealLocked()
+}
+
+func (j *Journal) sealLocked() error {
+	for {
+		j.mu.RLock()
+		retired := j.retired
+		j.mu.RUnlock()
+		if len(retired) == 0 {
+			return nil
+		}
+		seg := retired[0]
+		if err := j.force(seg); err != nil {
+			return err
+		}
+		if err := seg.file.Truncate(seg.end); err != nil {
+			j.log.Warn("give unused disk space back", "file", seg.path, "err", err)
+		}
+		if err := seg.file.Close(); err != nil {
+			return j.fail("close "+seg.path, err)
+		}
+		j.saveIndex(seg)
+		j.mu.Lock()
+		seg.file = nil
+		j.retired = j.retired[1:]
+		j.mu.Unlock()
+	}
 }
 
 // retire turns the places of the open segment, or of one being scanned, into its index.
@@ -56,7 +107,7 @@ func (j *Journal) retire(seg *segment) {
 	clear(j.late)
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	seg.index, seg.file = index, nil
+	seg.index = index
 	at := uint32(0)
 	for i := range seg.holds {
 		st := seg.holds[i].stream
@@ -65,9 +116,6 @@ func (j *Journal) retire(seg *segment) {
 		st.parts = append(st.parts, part{seg: seg, first: st.first, count: n, at: at})
 		at += n
 		st.open = recycle(st.open)
-	}
-	if j.open == seg {
-		j.open = nil
 	}
 }
 
@@ -116,13 +164,14 @@ func (j *Journal) writeDerived(path string, b []byte) ([]byte, error) {
 	return nil, errors.Join(err, j.fs.Remove(path+tempExt))
 }
 
-// createLocked makes the next segment the open one. When the disk has no room for it nothing has
+// create makes the next segment the open one. When the disk has no room for it nothing has
 // changed and the error is store.ErrFull.
-func (j *Journal) createLocked(size int64) error {
+func (j *Journal) create(size int64) error {
 	seg := &segment{number: 1, epoch: rand.Uint32(), sequence: j.sequence, fs: j.fs, end: segmentHeader}
 	if n := len(j.segments); n > 0 {
 		seg.number, seg.base = j.segments[n-1].number+1, j.segments[n-1].limit()
 	}
+	seg.solid = j.durable.Load() >= uint64(seg.base)
 	seg.path = numbered(j.o.Dir, seg.number, segmentExt)
 	file, err := j.fs.Create(seg.path)
 	if err != nil {
@@ -143,8 +192,8 @@ func (j *Journal) createLocked(size int64) error {
 	seg.file = file
 	seg.ids.table = newIDTable(j.idCount)
 	seg.refs.Store(1)
-	j.dirDirty = true
 	j.mu.Lock()
+	j.dirDirty = true
 	j.segments = append(j.segments, seg)
 	j.open = seg
 	j.mu.Unlock()

@@ -1,9 +1,7 @@
 package mmap
 
 import (
-	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/kiteq/kiteq/internal/kite"
 )
@@ -54,41 +52,4 @@ func (r *recovery) place(rec *kite.Record, topic []byte) (*stream, error) {
 		return nil, fmt.Errorf("seq %d of %s where %d belongs", rec.Seq, st.name, st.next)
 	}
 	return st, nil
-}
-
-// last finds the end of the journal.
-func (r *recovery) last(seg *segment) error {
-	r.durable = max(r.durable, seg.base)
-	if slices.Contains(r.indexes, seg.number) {
-		// It was sealed, and its successor never came about: what the index covers was durable.
-		if b, err := mapFile(r.j.fs, numbered(r.j.o.Dir, seg.number, indexExt)); err == nil {
-			if t, err := readIndex(b, seg); err == nil {
-				r.durable = max(r.durable, seg.position(t.end))
-			}
-			_ = r.j.fs.Unmap(b)
-		}
-	}
-	stop, err := r.scan(seg)
-	if err != nil {
-		return err
-	}
-	if r.durable > seg.limit() {
-		return seg.corrupt(seg.end, fmt.Errorf("%w; the journal was durable up to offset %d", stop, r.durable-seg.base))
-	}
-	if errors.Is(stop, errEnd) && allZero(seg.data[seg.end:]) {
-		return nil
-	}
-	for off := seg.end + batchAlign; off+batchHeader <= int64(len(seg.data)); off += batchAlign {
-		h, err := readBatch(seg.data[off:], seg.epoch, seg.position(off))
-		if err != nil {
-			continue
-		}
-		if h.durable > seg.limit() {
-			return seg.corrupt(seg.end, fmt.Errorf("%w; batch %d behind it says that it was durable", stop, h.sequence))
-		}
-		r.whole = true
-		off += h.length - batchAlign
-	}
-	r.torn = stop
-	return nil
 }

@@ -39,17 +39,17 @@ type segment struct {
 	number   uint64
 	base     kite.Position
 	epoch    uint32
+	solid    bool   // everything before base was durable when the file was created
 	sequence uint64 // of the first batch
 	path     string
 	fs       FS
 	data     []byte // the mapping: all of the file, as large as it was when mapped
 	refs     atomic.Int32
 
-	// Of the open segment only.
-	file File
+	file File // until it is sealed
 
 	// Written under Journal.mu.
-	end      int64 // where the next batch goes, or the last one ended
+	end      int64 // where the next batch goes, or the last one ended; 0 without a header
 	newestMs int64 // the newest TimeMs of its records
 	index    []byte
 	mapped   bool                 // index is a mapping, not memory
@@ -131,45 +131,31 @@ func (s *segment) putHeader(created time.Time) []byte {
 	le.PutUint64(b[16:], s.number)
 	le.PutUint64(b[24:], uint64(s.base))
 	le.PutUint32(b[32:], s.epoch)
+	if s.solid {
+		le.PutUint32(b[36:], 1)
+	}
 	le.PutUint64(b[40:], uint64(kite.UnixMs(created)))
 	le.PutUint64(b[48:], s.sequence)
 	le.PutUint32(b[60:], crc32.Checksum(b[:60], castagnoli))
 	return b
 }
 
-var errUnborn = errors.New("the file has no header")
+var errHeadless = errors.New("the file has no header")
 
-// neverDurable tells whether a last segment without a good header is what a crash left of its
-// creation: nothing follows the header, or only batches of which none says that one in the file had
-// been durable. A header is one sector; with any batch that was synced it would be there. base is
-// where the segment before ended, so this one began.
-func (s *segment) neverDurable(base kite.Position) bool {
-	if len(s.data) <= segmentHeader {
-		return allZero(s.data)
-	}
-	if allZero(s.data[segmentHeader:]) {
-		return allZero(s.data[:segmentHeader]) || string(s.data[:8]) == segmentMagic
-	}
-	if !allZero(s.data[:segmentHeader]) {
-		return false
-	}
-	le := binary.LittleEndian
-	for off := int64(segmentHeader); off+batchHeader <= int64(len(s.data)); off += batchAlign {
-		b := s.data[off:]
-		// The epoch is lost with the header: take the batch's own word. Its place must be right, or
-		// the body of a message that looks like a batch would be believed.
-		h, err := readBatch(b, le.Uint32(b[12:]), base+kite.Position(off))
-		if err == nil && h.durable > base {
-			return false
-		}
-	}
-	return true
+// headless tells whether err is for a header that never got to the disk. A header is one sector, found
+// whole or not at all: anything else in its place is damage, or somebody else's file. Only a file with
+// nothing behind its header may have a bad one.
+func (s *segment) headless(err error) bool {
+	var bad *store.CorruptionError
+	n := min(segmentHeader, len(s.data))
+	header, rest := s.data[:n], s.data[n:]
+	return errors.As(err, &bad) && (allZero(header) || n == segmentHeader && string(header[:8]) == segmentMagic && allZero(rest))
 }
 
 // readHeader fills in s from the mapping.
 func (s *segment) readHeader() error {
 	if len(s.data) < segmentHeader || allZero(s.data[:segmentHeader]) {
-		return s.corrupt(0, errUnborn)
+		return s.corrupt(0, errHeadless)
 	}
 	le, b := binary.LittleEndian, s.data
 	if string(b[:8]) != segmentMagic {
@@ -186,6 +172,7 @@ func (s *segment) readHeader() error {
 	}
 	s.base = kite.Position(le.Uint64(b[24:]))
 	s.epoch = le.Uint32(b[32:])
+	s.solid = le.Uint32(b[36:]) == 1
 	s.sequence = le.Uint64(b[48:])
 	s.end = segmentHeader
 	return nil
