@@ -184,15 +184,19 @@ func (f files) contain(b []byte) bool {
 	return false
 }
 
-// run opens the journal, works with it, closes it and looks once more. It returns what is wrong.
+// run opens the journal, works with it, closes it or is killed, and looks once more. It returns what is wrong.
 func (l *life) run(steps int) string {
 	for closed := range 2 {
 		j, err := Open(Options{Dir: "/journal", SegmentBytes: l.segment, Sync: l.class, FS: l.fs}, nil)
 		if err != nil {
 			return l.first("open: " + err.Error())
 		}
+		appended := len(l.m.batches)
 		if problem := l.check(j); problem != "" {
 			return l.first(problem)
+		}
+		if closed > 0 && len(l.m.batches) < appended {
+			return l.first(fmt.Sprintf("%d of %d batches are there after a kill", len(l.m.batches), appended))
 		}
 		j.worker.running.Store(true) // jobs wait for work
 		for range steps * (1 - closed) {
@@ -202,6 +206,12 @@ func (l *life) run(steps int) string {
 			if l.problem != "" {
 				return l.problem
 			}
+		}
+		if closed == 0 && l.rng.IntN(2) == 0 { // killed: what was written stays, what was not synced may still go
+			if err := j.release(); err != nil {
+				return l.first("kill: " + err.Error())
+			}
+			continue
 		}
 		if err := j.Close(); err != nil {
 			return l.first("close: " + err.Error())
