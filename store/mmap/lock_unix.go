@@ -22,7 +22,7 @@ func lockDir(dir string) (io.Closer, error) {
 	path := filepath.Join(dir, lockName)
 	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o640)
 	if err != nil {
-		return nil, fmt.Errorf("lock the store directory %s: %w; make it writable for this user", dir, err)
+		return nil, fmt.Errorf("lock the store directory %s: %w; it must be a directory that this user can write", dir, err)
 	}
 	err = unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 	if err == nil {

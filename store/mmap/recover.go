@@ -28,7 +28,7 @@ func Open(o Options, log *slog.Logger) (_ *Journal, err error) {
 		log = slog.New(slog.DiscardHandler)
 	}
 	if err := o.FS.MkdirAll(o.Dir); err != nil {
-		return nil, fmt.Errorf("create the store directory %s: %w", o.Dir, err)
+		return nil, fmt.Errorf("create the store directory %s: %w; name one that this user can make and write", o.Dir, err)
 	}
 	lock, err := o.FS.Lock(o.Dir)
 	if err != nil {
@@ -181,7 +181,7 @@ func (r *recovery) segments() error {
 		seg := &segment{number: number, path: numbered(j.o.Dir, number, segmentExt), fs: j.fs}
 		data, err := mapFile(j.fs, seg.path)
 		if err != nil {
-			return fmt.Errorf("open a segment: %w", err)
+			return fmt.Errorf("open a segment: %w; it must be a file that this user can read and write", err)
 		}
 		seg.data = data
 		seg.refs.Store(1)

@@ -154,12 +154,12 @@ func (s *segment) headless(err error) bool {
 
 // readHeader fills in s from the mapping.
 func (s *segment) readHeader() error {
-	if len(s.data) < segmentHeader || allZero(s.data[:segmentHeader]) {
+	le, b := binary.LittleEndian, s.data
+	if allZero(b[:min(segmentHeader, len(b))]) {
 		return s.corrupt(0, errHeadless)
 	}
-	le, b := binary.LittleEndian, s.data
-	if string(b[:8]) != segmentMagic {
-		return s.corrupt(0, fmt.Errorf("it begins with %q, not with %s: if KiteQ did not write it, move it away", b[:8], segmentMagic))
+	if len(b) < segmentHeader || string(b[:8]) != segmentMagic {
+		return s.corrupt(0, fmt.Errorf("it begins with %q, not with %s: if KiteQ did not write it, move it away", b[:min(8, len(b))], segmentMagic))
 	}
 	if err := checkVersion(s.path, le.Uint32(b[8:]), segmentVersion, crc32.Checksum(b[:60], castagnoli) == le.Uint32(b[60:])); err != nil {
 		return err
