@@ -66,7 +66,7 @@ func manyPages(t *testing.T) Options {
 // warning.
 func TestFaultInOpen(t *testing.T) {
 	t.Parallel()
-	for name, opened := range map[string]bool{"00000001.seg": false, "00000002.seg": false, "00000001.idx": true, "00000001.ckpt": true} {
+	for name, opened := range map[string]bool{"00000001.seg": false, "00000002.seg": false, "00000001.idx": true, "00000001.ids": true, "00000001.ckpt": true} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			o := manyPages(t)
@@ -92,6 +92,9 @@ func TestFaultAfterOpen(t *testing.T) {
 	t.Parallel()
 	replay := func(j *Journal) error { return j.Replay(func(*kite.Record) error { return nil }) }
 	read := func(j *Journal) error { return j.Read("a", 1500, func(*kite.Record) bool { return true }) }
+	find := func(j *Journal) error {
+		return j.Find(message("a", 1, 0).ID, 0, func(*kite.Record) bool { return true })
+	}
 	for about, c := range map[string]struct {
 		name string
 		do   func(*Journal) error
@@ -100,6 +103,7 @@ func TestFaultAfterOpen(t *testing.T) {
 		"replay of a segment":      {"00000002.seg", replay},
 		"read of a segment":        {"00000001.seg", read},
 		"read of an index":         {"00000001.idx", read},
+		"find by an id index":      {"00000001.ids", find},
 	} {
 		t.Run(about, func(t *testing.T) {
 			t.Parallel()

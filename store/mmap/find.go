@@ -140,8 +140,11 @@ func (s *segment) scanIDs() (*idTable, error) {
 // is derived: when it cannot be written the table stays and the next Open rebuilds it.
 func (j *Journal) saveIDs(seg *segment) {
 	j.mu.RLock()
-	table := seg.ids.table
+	kept, table := slices.Contains(j.segments, seg), seg.ids.table
 	j.mu.RUnlock()
+	if !kept {
+		return // it was trimmed while the job waited
+	}
 	path := numbered(j.o.Dir, seg.number, idsExt)
 	mapping, err := j.writeDerived(path, buildIDs(seg, table))
 	if err != nil {
@@ -154,7 +157,7 @@ func (j *Journal) saveIDs(seg *segment) {
 	}
 	file.checked.Store(true)
 	j.mu.Lock()
-	kept := slices.Contains(j.segments, seg)
+	kept = slices.Contains(j.segments, seg)
 	if kept {
 		seg.ids = ids{file: file}
 	}

@@ -80,7 +80,7 @@ var disks = []disk{
 	{"synced/512", 512, minSegment, SyncAlways, 45, 500},
 	{"synced/4096", 4096, 24 << 10, SyncAlways, 45, 3000},
 	{"written/512", 512, 3 * minSegment, SyncOS, 45, 900},
-	{"written/4096", 4096, minSegment, SyncOS, 45, 1200},
+	{"written/4096", 4096, minSegment, SyncOS, 30, 1200},
 }
 
 // model is what was told to the journal.
