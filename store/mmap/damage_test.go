@@ -56,6 +56,62 @@ func sample(t *testing.T, closed bool) (files, []string, []string) {
 	return all, replayed, read
 }
 
+// unsealed is a killed journal of class written whose segments wait for being sealed: nothing proves that
+// any of it was durable.
+func unsealed(t *testing.T) (files, []string, []string) {
+	t.Helper()
+	fs := newFS(nil)
+	o := options(fs)
+	o.Sync = SyncOS
+	j := mustOpen(t, o)
+	j.worker.running.Store(true) // jobs wait
+	for seq := 1; len(j.segments) < 3; seq++ {
+		mustAppend(t, j, message("a", seq, 600))
+	}
+	die(t, j)
+	all := fs.snapshot()
+	if names := all.names(); len(names) != 3 {
+		t.Fatalf("files %v, want three segments", names)
+	}
+	j = mustOpen(t, options(fs))
+	replayed, read := mustEverything(t, j, "a")
+	mustClose(t, j)
+	return all, replayed, read
+}
+
+// TestUnsealed damages the segments of a journal that nobody has synced: it ends at the damage, with a
+// warning, and what lies behind is set aside.
+func TestUnsealed(t *testing.T) {
+	t.Parallel()
+	all, replayed, read := unsealed(t)
+	for _, name := range all.names() {
+		for off := 0; off < len(all[name]); off += 7 {
+			c := flipped{files: all.with(name, flip(int64(off), 1<<(off%8))), replayed: replayed, read: read}
+			if problem := c.try(); problem != "" {
+				t.Fatalf("byte %d of %s: %s", off, name, problem)
+			}
+		}
+	}
+	torn := all.with("00000001.seg", flip(segmentHeader+batchHeader+200, 1))
+	fs := newFS(torn)
+	j := mustOpen(t, options(fs))
+	if replayed, _ := mustEverything(t, j); len(replayed) != 0 {
+		t.Errorf("%d records replayed, want none: the first batch is torn", len(replayed))
+	}
+	names := fs.snapshot().names()
+	for _, want := range []string{"00000001-64.cut", "00000002-0.cut", "00000003-0.cut"} {
+		if !slices.Contains(names, want) {
+			t.Errorf("files %v, want %s", names, want)
+		}
+	}
+	mustAppend(t, j, message("a", 1, 600))
+	mustClose(t, j)
+	j = mustOpen(t, options(fs))
+	if replayed, _ := mustEverything(t, j); len(replayed) != 1 {
+		t.Errorf("%d records after one more append, want 1", len(replayed))
+	}
+}
+
 // TestBitFlips damages every byte of a journal: it is found, or it changes nothing.
 func TestBitFlips(t *testing.T) {
 	t.Parallel()
