@@ -73,6 +73,19 @@ func (f Framing) Next(buf []byte) (Frame, int, error) {
 	}, size, nil
 }
 
+// Size returns how large on the wire the frame is that buf begins with, bytes, or 0 when its header is
+// not complete. It believes what Next would accept: call that first.
+func (f Framing) Size(buf []byte) int {
+	start := headSize
+	if f == FramingL {
+		start += prefixSize
+	}
+	if len(buf) < start {
+		return 0
+	}
+	return start + int(binary.BigEndian.Uint32(buf[start-headSize+atLength:]))
+}
+
 // checkTotal refuses an impossible length prefix as soon as it is there: the receiver need not buffer
 // for a frame that never comes.
 func checkTotal(buf []byte) error {

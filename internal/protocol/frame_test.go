@@ -42,6 +42,12 @@ func TestNextIncomplete(t *testing.T) {
 			if frame, size, err := f.Next(wire[:n:n]); size != 0 || err != nil || frame.Payload != nil {
 				t.Errorf("%s, %d of %d bytes: %+v, %d, %v", f, n, len(wire), frame, size, err)
 			}
+			if size := f.Size(wire[:n]); size != 0 && (size != len(wire) || n < len(wire)-len("payload")) {
+				t.Errorf("%s, %d of %d bytes: size %d", f, n, len(wire), size)
+			}
+		}
+		if size := f.Size(wire[:len(wire)-1]); size != len(wire) {
+			t.Errorf("%s: size %d of %d bytes", f, size, len(wire))
 		}
 	}
 }

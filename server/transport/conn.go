@@ -20,7 +20,9 @@ type conn struct {
 	remote    string
 	opened    time.Time
 
-	framing protocol.Framing // owned by the event loop
+	// Owned by the event loop.
+	framing protocol.Framing
+	wanted  int // size of the frame whose beginning is there, bytes; 0: not known
 
 	queued   atomic.Int64 // given to AsyncWrite, not yet written
 	buffered atomic.Int64 // written, not taken by the socket; as of the last look

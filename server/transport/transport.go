@@ -165,6 +165,10 @@ func (t *Transport) OnTraffic(c gnet.Conn) gnet.Action {
 	if !ok {
 		return gnet.Close
 	}
+	// Peek puts the pieces of a large frame together each time it is asked: not before all are there.
+	if c.InboundBuffered() < n.wanted {
+		return gnet.None
+	}
 	buf, err := c.Peek(-1)
 	if err != nil || len(buf) == 0 {
 		return gnet.None
@@ -199,6 +203,9 @@ func (t *Transport) read(n *conn, c gnet.Conn, buf []byte) gnet.Action {
 		}
 		used += size
 		r.frames = append(r.frames, f)
+	}
+	if n.wanted = 0; broken == nil {
+		n.wanted = n.framing.Size(buf[used:])
 	}
 	var err error
 	if len(r.frames) > 0 {

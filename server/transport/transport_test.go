@@ -74,7 +74,7 @@ func (f *fake) Frames(s *session.Session, frames []protocol.Frame, reply []byte)
 }
 
 // start runs a transport until the test ends.
-func start(t *testing.T, o Options, h Handler) *Transport {
+func start(t testing.TB, o Options, h Handler) *Transport {
 	t.Helper()
 	o.Addr = "127.0.0.1:0"
 	tr := New(o.WithDefaults(), h, slog.New(slog.DiscardHandler))
@@ -96,7 +96,7 @@ func start(t *testing.T, o Options, h Handler) *Transport {
 	return tr
 }
 
-func dial(t *testing.T, tr *Transport) net.Conn {
+func dial(t testing.TB, tr *Transport) net.Conn {
 	t.Helper()
 	c, err := net.Dial("tcp4", tr.Addr())
 	if err != nil {
@@ -107,7 +107,7 @@ func dial(t *testing.T, tr *Transport) net.Conn {
 	return c
 }
 
-func read(t *testing.T, c net.Conn, framing protocol.Framing) protocol.Frame {
+func read(t testing.TB, c net.Conn, framing protocol.Framing) protocol.Frame {
 	t.Helper()
 	var buf []byte
 	one := make([]byte, 1)
