@@ -12,7 +12,7 @@ import (
 )
 
 // conn is one client's connection. gnet queues without a bound what is written to it, so conn counts: the
-// bytes on their way to the event loop and those that the socket did not take.
+// bytes in the outbox and those that the socket did not take.
 type conn struct {
 	conn      gnet.Conn
 	transport *Transport
@@ -24,9 +24,11 @@ type conn struct {
 	framing protocol.Framing
 	wanted  int // size of the frame whose beginning is there, bytes; 0: not known
 
-	queued   atomic.Int64 // given to AsyncWrite, not yet written
-	buffered atomic.Int64 // written, not taken by the socket; as of the last look
-	full     atomic.Bool  // was over the bound, and nobody was told yet that it no longer is
+	outbox   outbox
+	whenSent gnet.AsyncCallback // sent, made once
+	queued   atomic.Int64       // in the outbox
+	buffered atomic.Int64       // written, not taken by the socket; as of the last look
+	full     atomic.Bool        // was over the bound, and nobody was told yet that it no longer is
 	closed   atomic.Bool
 }
 
@@ -51,17 +53,11 @@ func (c *conn) Write(b *session.Buffer) {
 		c.Close(deaf(unsent))
 		return
 	}
-	err := c.conn.AsyncWrite(b.B, func(g gnet.Conn, err error) error {
-		c.queued.Add(-n)
-		b.Recycle()
-		if err == nil {
-			c.transport.counters.wrote(n)
-		}
-		return c.measured(g, err)
-	})
-	if err != nil {
-		c.queued.Add(-n)
-		b.Recycle()
+	if !c.outbox.put(b) {
+		return
+	}
+	if err := c.conn.AsyncWrite(b.B, c.whenSent); err != nil { // the event loop has ended
+		_ = c.sent(c.conn, err)
 	}
 }
 

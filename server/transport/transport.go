@@ -135,6 +135,7 @@ func (t *Transport) OnOpen(c gnet.Conn) ([]byte, gnet.Action) {
 		return nil, gnet.Close
 	}
 	n := &conn{conn: c, transport: t, remote: c.RemoteAddr().String(), opened: time.Now()}
+	n.whenSent = n.sent
 	n.session = t.handler.Opened(n)
 	c.SetContext(n)
 	t.mu.Lock()
