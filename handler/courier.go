@@ -14,10 +14,16 @@ import (
 type Courier struct {
 	directory *session.Directory
 	now       func() time.Time
-	out       map[*session.Session]*session.Buffer
-	last      *session.Session // most runs go to one member: its buffer is found without the map
-	buffer    *session.Buffer
-	plain     []byte // the message of this Send for clients of framing L, once it was needed
+
+	// Until the next Flush: the members of the group that is served, as of when.
+	group   string
+	members []*session.Session
+	asOf    time.Time
+
+	out    map[*session.Session]*session.Buffer
+	last   *session.Session // most runs go to one member: its buffer is found without the map
+	buffer *session.Buffer
+	plain  []byte // the message of this Send for clients of framing L, once it was needed
 }
 
 // NewCourier returns a courier with nothing to carry.
@@ -25,38 +31,47 @@ func NewCourier(directory *session.Directory) *Courier {
 	return &Courier{directory: directory, now: time.Now, out: map[*session.Session]*session.Buffer{}}
 }
 
-// flushBytes is when a member's buffer leaves before the flush.
+// flushBytes bounds what waits for the flush in one member's buffer, but for a message that is larger alone.
 const flushBytes = 256 << 10
 
 // Send frames the message for a member of the group that has credit. It returns nil when nobody can
 // take it now, and an error of code kite.TooLarge when none of the members takes this size.
 func (c *Courier) Send(group string, opaque uint32, r *kite.Record) (kite.Member, error) {
 	c.plain = nil
-	s := c.directory.Claim(group, c.now(), nil)
+	if c.members == nil || c.group != group {
+		// A turn's Sends come after it has taken its events. So who is gone for it is not found here, and
+		// who leaves during the turn is lost to the next.
+		c.group, c.members, c.asOf = group, c.directory.Members(group), c.now()
+	}
+	s := c.directory.Claim(c.members, c.asOf, nil)
 	if s != nil && !c.fits(s, r) {
 		s.Unclaim()
 		var err error
-		if s, err = c.claimLarge(group, r); err != nil {
+		if s, err = c.claimLarge(r); err != nil {
 			return nil, err
 		}
 	}
 	if s == nil {
 		return nil, nil
 	}
+	c.add(s, opaque, protocol.Command(r.Command), c.payload(s, r))
+	return s, nil
+}
+
+// add appends a delivery to the member's buffer.
+func (c *Courier) add(s *session.Session, opaque uint32, command protocol.Command, payload []byte) {
 	if s != c.last {
 		c.last, c.buffer = s, c.out[s]
-		if c.buffer == nil {
-			c.buffer = session.NewBuffer()
-			c.out[s] = c.buffer
-		}
 	}
-	c.buffer.B = protocol.Framing(s.Framing).AppendFrame(c.buffer.B, opaque, protocol.Command(r.Command), c.payload(s, r))
-	if len(c.buffer.B) >= flushBytes {
+	if c.buffer != nil && len(c.buffer.B)+len(payload) > flushBytes {
 		s.Conn.Write(c.buffer)
-		delete(c.out, s)
-		c.last, c.buffer = nil, nil
+		c.buffer = nil
 	}
-	return s, nil
+	if c.buffer == nil {
+		c.buffer = session.NewBuffer()
+		c.out[s] = c.buffer
+	}
+	c.buffer.B = protocol.Framing(s.Framing).AppendFrame(c.buffer.B, opaque, command, payload)
 }
 
 // payload is the message as the member understands it: clients of framing L know nothing of compressed
@@ -82,15 +97,15 @@ func (c *Courier) fits(s *session.Session, r *kite.Record) bool {
 }
 
 // claimLarge is Claim among the members whose framing takes the message. Old and new clients may share a group.
-func (c *Courier) claimLarge(group string, r *kite.Record) (*session.Session, error) {
+func (c *Courier) claimLarge(r *kite.Record) (*session.Session, error) {
 	fits := func(s *session.Session) bool { return c.fits(s, r) }
-	members := c.directory.Members(group)
-	if len(members) == 0 || slices.ContainsFunc(members, fits) {
-		return c.directory.Claim(group, c.now(), fits), nil
+	c.members = c.directory.Members(c.group) // it would be the message's end: nobody who has come is overlooked
+	if len(c.members) == 0 || slices.ContainsFunc(c.members, fits) {
+		return c.directory.Claim(c.members, c.asOf, fits), nil
 	}
-	framing := protocol.Framing(members[0].Framing)
+	framing := protocol.Framing(c.members[0].Framing)
 	return nil, kite.Errorf(kite.TooLarge, "payload of %d bytes, clients of framing %s take %d",
-		len(c.payload(members[0], r)), framing, framing.MaxPayload())
+		len(c.payload(c.members[0], r)), framing, framing.MaxPayload())
 }
 
 // Online tells whether the group has a live member.
@@ -102,7 +117,7 @@ func (c *Courier) Flush() {
 		s.Conn.Write(b)
 	}
 	clear(c.out)
-	c.last, c.buffer = nil, nil
+	c.last, c.buffer, c.members = nil, nil, nil
 }
 
 // Inquirer asks producers about their undecided messages.

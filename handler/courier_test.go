@@ -2,6 +2,7 @@ package handler
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"strings"
 	"testing"
@@ -46,26 +47,31 @@ func TestCourier(t *testing.T) {
 	}
 }
 
-// TestCourierFlushBytes writes early what would make a buffer large.
+// TestCourierFlushBytes writes early what would make a buffer large, and a message that is larger alone.
 func TestCourierFlushBytes(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	_, conn := r.member(protocol.FramingG, "s-g")
 	c := NewCourier(r.directory)
-	for n := range 5 {
-		if m, err := c.Send("s-g", uint32(n), record(100<<10)); m == nil || err != nil {
+	for n, size := range []int{100 << 10, 100 << 10, 100 << 10, 300 << 10, 1 << 10} {
+		if m, err := c.Send("s-g", uint32(n), record(size)); m == nil || err != nil {
 			t.Fatal(m, err)
 		}
 	}
-	if len(conn.writes) != 1 || len(conn.writes[0]) < flushBytes {
+	if len(conn.writes) != 3 {
 		t.Fatalf("%d writes before the flush", len(conn.writes))
 	}
 	c.Flush()
-	if len(conn.writes) != 2 {
+	if len(conn.writes) != 4 {
 		t.Fatalf("%d writes", len(conn.writes))
 	}
-	if n := len(words(t, protocol.FramingG, conn.writes[0])) + len(words(t, protocol.FramingG, conn.writes[1])); n != 5 {
-		t.Errorf("%d deliveries written, want 5", n)
+	next := 0
+	for i, want := range []int{2, 1, 1, 1} {
+		got := words(t, protocol.FramingG, conn.writes[i])
+		if len(got) != want || !strings.HasPrefix(got[0], fmt.Sprintf("stringMessage %d ", next)) {
+			t.Errorf("write %d: %q, want %d deliveries from %d on", i, got, want, next)
+		}
+		next += want
 	}
 }
 

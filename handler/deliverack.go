@@ -1,6 +1,8 @@
 package handler
 
 import (
+	"sync"
+
 	"github.com/kiteq/kiteq/internal/kite"
 	"github.com/kiteq/kiteq/internal/protocol"
 )
@@ -17,8 +19,30 @@ func (r *read) deliverAck(f *protocol.Frame) {
 	if !a.Status {
 		ack.Feedback = string(a.Feedback[:min(len(a.Feedback), maxFeedback)])
 	}
-	r.acks = append(r.acks, ack)
+	if r.acks == nil {
+		r.acks = r.h.acks.get()
+	}
+	r.acks.list = append(r.acks.list, ack)
 }
 
 // maxFeedback bounds how much of a client's words is kept, bytes.
 const maxFeedback = 256
+
+// ackList is the answers of one read.
+type ackList struct{ list []kite.Ack }
+
+// ackPool keeps them between reads.
+type ackPool struct{ pool sync.Pool }
+
+func (p *ackPool) get() *ackList {
+	if a, ok := p.pool.Get().(*ackList); ok {
+		return a
+	}
+	return &ackList{}
+}
+
+func (p *ackPool) put(a *ackList) {
+	clear(a.list)
+	a.list = a.list[:0]
+	p.pool.Put(a)
+}

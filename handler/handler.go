@@ -18,6 +18,7 @@ type Sequencer interface {
 
 // Settler takes what members say about deliveries, and who the members are.
 type Settler interface {
+	// Acked takes the answers of one read. It keeps no reference to the slice.
 	Acked(group string, acks []kite.Ack)
 	Joined(group string)
 	Left(group string, m kite.Member)
@@ -49,6 +50,7 @@ type Handler struct {
 	accepted atomic.Int64
 	stopping atomic.Bool
 	batches  batchPool
+	acks     ackPool
 	sessions atomic.Uint64
 	answered []*session.Session // of one turn; owned by the lane's goroutine
 }
@@ -137,7 +139,7 @@ type read struct {
 	frames  []protocol.Frame
 	reply   []byte
 	batch   *kite.Batch
-	acks    []kite.Ack
+	acks    *ackList
 	tally   tally
 	asked   bool // the limiter, for all publishes of the read
 	permits int  // left of what it gave
@@ -182,8 +184,9 @@ func (r *read) finish() {
 		r.h.accepted.Add(r.tally.accepted)
 		r.tally.flush()
 	}
-	if len(r.acks) > 0 {
-		r.h.settler.Acked(r.s.Group(), r.acks)
+	if r.acks != nil {
+		r.h.settler.Acked(r.s.Group(), r.acks.list)
+		r.h.acks.put(r.acks)
 	}
 	if r.batch == nil {
 		return

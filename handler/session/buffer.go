@@ -5,8 +5,9 @@ import "sync"
 // Buffer holds frames on their way to one connection.
 type Buffer struct{ B []byte }
 
-// keep bounds what the pool holds on to: one large message must not pin memory.
-const keep = 256 << 10
+// keep bounds what the pool holds on to: one large message must not pin memory. It is above what a
+// courier's buffer grows to, or large deliveries would each need a new one.
+const keep = 384 << 10
 
 var buffers = sync.Pool{New: func() any { return &Buffer{B: make([]byte, 0, 4<<10)} }}
 

@@ -100,19 +100,18 @@ func (d *Directory) Members(group string) []*Session { return d.find(group).load
 // Online tells whether the group has a live session.
 func (d *Directory) Online(group string) bool { return len(d.Members(group)) > 0 }
 
-// Claim chooses a random member of the group that has credit, takes bytes and is warm, and takes one
-// credit of it. A member that has stopped answering is chosen only when all have. It returns nil when
-// there is none. With fits, only those count for which it is true. One goroutine at a time may claim for
-// a group.
-func (d *Directory) Claim(group string, now time.Time, fits func(*Session) bool) *Session {
-	list := d.Members(group)
-	if len(list) == 0 {
+// Claim chooses a random one of a group's members, as Members gave them, that has credit, takes bytes and
+// is warm, and takes one credit of it. A member that has stopped answering is chosen only when all have.
+// It returns nil when there is none. With fits, only those count for which it is true. One goroutine at a
+// time may claim for a group.
+func (d *Directory) Claim(members []*Session, now time.Time, fits func(*Session) bool) *Session {
+	if len(members) == 0 {
 		return nil
 	}
-	start := rand.IntN(len(list))
+	start := rand.IntN(len(members))
 	suspects := 0
-	for i := range list {
-		s := list[(start+i)%len(list)]
+	for i := range members {
+		s := members[(start+i)%len(members)]
 		if s.suspect() {
 			suspects++
 			continue
@@ -121,11 +120,11 @@ func (d *Directory) Claim(group string, now time.Time, fits func(*Session) bool)
 			return s
 		}
 	}
-	if suspects < len(list) {
+	if suspects < len(members) {
 		return nil // others will have credit again
 	}
-	for i := range list {
-		s := list[(start+i)%len(list)]
+	for i := range members {
+		s := members[(start+i)%len(members)]
 		if (fits == nil || fits(s)) && !s.cold(now) && s.claim(d.inFlight) {
 			return s
 		}

@@ -80,7 +80,9 @@ func (s *Session) Release(forgiven bool) {
 	if !forgiven {
 		s.inFlight.Add(-1)
 	}
-	s.late.Store(0)
+	if s.late.Load() != 0 { // a store is dearer than a look
+		s.late.Store(0)
+	}
 	if s.forgiven.Load() > 0 {
 		s.forgiven.Add(-1) // only the shard of the session's group forgives and releases
 	}
@@ -110,7 +112,8 @@ func (s *Session) InFlight() int { return int(s.inFlight.Load()) }
 
 // claim takes one credit when there is one below limit and the connection takes bytes.
 func (s *Session) claim(limit int32) bool {
-	if s.inFlight.Load() >= limit || s.inFlight.Load()+s.forgiven.Load() >= maxUnanswered || !s.Conn.Writable() {
+	held := s.inFlight.Load()
+	if held >= limit || held+s.forgiven.Load() >= maxUnanswered || !s.Conn.Writable() {
 		return false
 	}
 	s.inFlight.Add(1) // only the shard of the session's group claims: no race for the last credit

@@ -74,7 +74,7 @@ func TestJoin(t *testing.T) {
 	join(b, "s-a", "")
 	expect("s-a", a, b)
 	expect("s-b")
-	if d.Claim("s-none", begin, nil) != nil || d.Pick("s-none", begin) != nil {
+	if d.Claim(d.Members("s-none"), begin, nil) != nil || d.Pick("s-none", begin) != nil {
 		t.Error("a member of nobody")
 	}
 }
@@ -89,17 +89,17 @@ func TestClaim(t *testing.T) {
 	d.Join(b, "s-a", 0, begin)
 	got := map[*Session]int{}
 	for range 4 {
-		got[d.Claim("s-a", begin, nil)]++
+		got[d.Claim(d.Members("s-a"), begin, nil)]++
 	}
 	if got[a] != 2 || got[b] != 2 || a.InFlight() != 2 {
 		t.Errorf("claimed a %d, b %d times, want 2 each", got[a], got[b])
 	}
-	if s := d.Claim("s-a", begin, nil); s != nil {
+	if s := d.Claim(d.Members("s-a"), begin, nil); s != nil {
 		t.Errorf("a fifth credit of session %d", s.ID)
 	}
 	a.Release(false)
 	ca.choke(true)
-	if s := d.Claim("s-a", begin, nil); s != nil {
+	if s := d.Claim(d.Members("s-a"), begin, nil); s != nil {
 		t.Errorf("claimed session %d, whose connection takes nothing", s.ID)
 	}
 	if s := d.Pick("s-a", begin); s != b {
@@ -107,10 +107,10 @@ func TestClaim(t *testing.T) {
 	}
 	ca.choke(false)
 	b.Release(false)
-	if s := d.Claim("s-a", begin, func(s *Session) bool { return s == b }); s != b {
+	if s := d.Claim(d.Members("s-a"), begin, func(s *Session) bool { return s == b }); s != b {
 		t.Error("only those that fit count")
 	}
-	if s := d.Claim("s-a", begin, func(s *Session) bool { return s == b }); s != nil {
+	if s := d.Claim(d.Members("s-a"), begin, func(s *Session) bool { return s == b }); s != nil {
 		t.Errorf("claimed %d beyond its credit or without fitting", s.ID)
 	}
 	if NewDirectory(0).inFlight != DefaultInFlight || NewDirectory(-1).inFlight != DefaultInFlight {
@@ -127,7 +127,7 @@ func TestClaimSpreads(t *testing.T) {
 	}
 	got := map[uint64]int{}
 	for range 4000 {
-		s := d.Claim("s-a", begin, nil)
+		s := d.Claim(d.Members("s-a"), begin, nil)
 		got[s.ID]++
 		s.Release(false)
 		got[10+d.Pick("s-a", begin).ID]++
@@ -156,7 +156,7 @@ func TestWarmUp(t *testing.T) {
 		d.Join(s, "s-a", 10*time.Second, begin)
 		claimed, picked := 0, 0
 		for range 2000 {
-			if d.Claim("s-a", begin.Add(c.after), nil) != nil {
+			if d.Claim(d.Members("s-a"), begin.Add(c.after), nil) != nil {
 				s.Release(false)
 				claimed++
 			}
@@ -168,7 +168,7 @@ func TestWarmUp(t *testing.T) {
 			t.Errorf("after %v: claimed %d and picked %d times of 2000, want %d to %d", c.after, claimed, picked, c.low, c.high)
 		}
 		d.Join(s, "s-a", 0, begin)
-		if d.Claim("s-a", begin, nil) == nil {
+		if d.Claim(d.Members("s-a"), begin, nil) == nil {
 			t.Error("joined again without a warm-up, and is still cold")
 		}
 	}
@@ -232,7 +232,7 @@ func TestConcurrent(t *testing.T) {
 					return
 				default:
 				}
-				if s := d.Claim(group, begin.Add(time.Hour), nil); s != nil {
+				if s := d.Claim(d.Members(group), begin.Add(time.Hour), nil); s != nil {
 					s.Release(false)
 				}
 				d.Pick(group, begin)
@@ -268,18 +268,18 @@ func TestSuspects(t *testing.T) {
 		silent.Late()
 	}
 	for range 50 {
-		if s := d.Claim("g", now, nil); s != good {
+		if s := d.Claim(d.Members("g"), now, nil); s != good {
 			t.Fatal("the silent member was chosen")
 		}
 		good.Release(false)
 	}
-	d.Claim("g", now, nil)
-	d.Claim("g", now, nil)
-	if s := d.Claim("g", now, nil); s != nil {
+	d.Claim(d.Members("g"), now, nil)
+	d.Claim(d.Members("g"), now, nil)
+	if s := d.Claim(d.Members("g"), now, nil); s != nil {
 		t.Error("the good member has no credit now, but will: the silent one was chosen")
 	}
 	d.Leave(good)
-	if s := d.Claim("g", now, nil); s != silent {
+	if s := d.Claim(d.Members("g"), now, nil); s != silent {
 		t.Error("the silent member is the only one: it is better than nobody")
 	}
 	d.Join(good, "g", 0, now)
@@ -287,7 +287,7 @@ func TestSuspects(t *testing.T) {
 	silent.Release(false)
 	seen := map[*Session]bool{}
 	for range 100 {
-		s := d.Claim("g", now, nil)
+		s := d.Claim(d.Members("g"), now, nil)
 		seen[s] = true
 		s.Release(false)
 	}
@@ -305,7 +305,7 @@ func TestForgive(t *testing.T) {
 	d.Join(s, "g", 0, now)
 	held := 0
 	for range 10 { // it never answers, and is forgiven again and again
-		for d.Claim("g", now, nil) != nil {
+		for d.Claim(d.Members("g"), now, nil) != nil {
 			held++
 		}
 		for range 32 {
@@ -319,13 +319,13 @@ func TestForgive(t *testing.T) {
 		s.Release(false)
 	}
 	for range maxUnanswered { // it is at work again: what it was forgiven is forgotten
-		if s := d.Claim("g", now, nil); s == nil {
+		if s := d.Claim(d.Members("g"), now, nil); s == nil {
 			break
 		}
 		s.Release(false)
 	}
 	n := 0
-	for d.Claim("g", now, nil) != nil {
+	for d.Claim(d.Members("g"), now, nil) != nil {
 		n++
 	}
 	if n != 32 {
