@@ -22,7 +22,8 @@ type Settler interface {
 	Acked(group string, acks []kite.Ack)
 	Joined(group string)
 	Left(group string, m kite.Member)
-	Fly(r *kite.Record)
+	// Fly takes messages that are not journaled. The items and what they point to are given away.
+	Fly(items []kite.Item)
 }
 
 // Watcher is told when a member joins a group that may owe answers about transactions.
@@ -139,6 +140,7 @@ type read struct {
 	frames  []protocol.Frame
 	reply   []byte
 	batch   *kite.Batch
+	flies   *kite.Batch
 	acks    *ackList
 	tally   tally
 	asked   bool // the limiter, for all publishes of the read
@@ -188,6 +190,7 @@ func (r *read) finish() {
 		r.h.settler.Acked(r.s.Group(), r.acks.list)
 		r.h.acks.put(r.acks)
 	}
+	r.fly()
 	if r.batch == nil {
 		return
 	}

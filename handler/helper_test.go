@@ -59,7 +59,7 @@ func (l *lane) Submit(b *kite.Batch) error {
 type settler struct {
 	told []string
 	acks []kite.Ack
-	fly  []*kite.Record
+	fly  [][]kite.Item
 }
 
 func (s *settler) Acked(group string, acks []kite.Ack) {
@@ -70,7 +70,7 @@ func (s *settler) Joined(group string) { s.told = append(s.told, "joined "+group
 func (s *settler) Left(group string, m kite.Member) {
 	s.told = append(s.told, fmt.Sprintf("left %s %d", group, m.(*session.Session).ID))
 }
-func (s *settler) Fly(r *kite.Record) { s.fly = append(s.fly, r) }
+func (s *settler) Fly(items []kite.Item) { s.fly = append(s.fly, items) }
 
 type watcher struct{ joined []string }
 

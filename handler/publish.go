@@ -51,9 +51,7 @@ func (r *read) publish(f *protocol.Frame) {
 		r.answer(f, head, false, protocol.FeedbackFlyUncommitted)
 	case head.Fly:
 		r.answer(f, head, true, protocol.FeedbackFly)
-		b := new(kite.Batch) // it outlives this read: not from the pool
-		add(b, f, &m, topic.name, id, normal)
-		h.settler.Fly(&b.Items[0].Record)
+		add(r.flying(), f, &m, topic.name, id, normal)
 	default:
 		if r.batch == nil {
 			r.batch = h.batches.get()
@@ -69,6 +67,29 @@ func (r *read) topic(name []byte) *topic {
 		return t
 	}
 	return (*r.h.topics.Load())[string(name)]
+}
+
+// flyArena bounds the bytes that fly messages share, but for one that is larger alone: the last of them that
+// waits for an answer keeps all.
+const flyArena = 64 << 10
+
+// flying returns the batch for the next fly message. It outlives this read: it is not from the pool.
+func (r *read) flying() *kite.Batch {
+	if r.flies != nil && len(r.flies.Arena) >= flyArena {
+		r.fly()
+	}
+	if r.flies == nil {
+		r.flies = new(kite.Batch)
+	}
+	return r.flies
+}
+
+// fly hands over the fly messages that were gathered.
+func (r *read) fly() {
+	if r.flies != nil {
+		r.h.settler.Fly(r.flies.Items)
+		r.flies = nil
+	}
 }
 
 // accept tells whether the accept limit lets the next publish through. The limiter is asked once a read.

@@ -1,8 +1,10 @@
 package handler
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -181,17 +183,30 @@ func TestRefused(t *testing.T) {
 	}
 }
 
-// TestFly hands a message that is not stored to the dispatcher, which owns its bytes.
+// TestFly hands messages that are not stored to the dispatcher, which owns their bytes: those of one read in
+// one go, as long as they are few bytes.
 func TestFly(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	s, _ := r.member(protocol.FramingG, "p-trade")
-	got, _ := r.say(s, publish(protocol.FramingG, 4, header(func(h *protocol.Header) { h.Fly, h.MessageID = true, idMixed })))
-	expect(t, got, "storeAck 4 "+idMixed+" true FLY NO NEED SAVE")
-	var m protocol.MessageView
-	fly := r.settler.fly[0]
-	if err := m.Decode(fly.Body); err != nil || string(m.Body) != "body" || fly.Topic != "trade" || string(fly.Type) != "pay-succ" || fly.Limit != 100 {
-		t.Errorf("fly %+v, %v", fly, err)
+	fly := func(opaque uint32, size int) []byte {
+		h := header(func(h *protocol.Header) { h.Fly, h.MessageID = true, idMixed })
+		return protocol.AppendMessage(nil, protocol.FramingG, opaque, protocol.CmdBytesMessage, h, bytes.Repeat([]byte{byte(opaque)}, size))
+	}
+	got, _ := r.say(s, fly(4, 10), fly(5, flyArena), fly(6, 30))
+	expect(t, got, "storeAck 4 "+idMixed+" true FLY NO NEED SAVE", "storeAck 5 "+idMixed+" true FLY NO NEED SAVE", "storeAck 6 "+idMixed+" true FLY NO NEED SAVE")
+	if len(r.settler.fly) != 2 || len(r.settler.fly[0]) != 2 || len(r.settler.fly[1]) != 1 {
+		t.Fatalf("handed over in %d goes", len(r.settler.fly))
+	}
+	for i, item := range slices.Concat(r.settler.fly...) {
+		var m protocol.MessageView
+		err := m.Decode(item.Body)
+		if err != nil || len(m.Body) != []int{10, flyArena, 30}[i] || bytes.Count(m.Body, []byte{byte(4 + i)}) != len(m.Body) {
+			t.Errorf("fly %d: %d bytes, %v", i, len(m.Body), err)
+		}
+		if item.Topic != "trade" || string(item.Type) != "pay-succ" || item.Limit != 100 {
+			t.Errorf("fly %d: %+v", i, item)
+		}
 	}
 }
 

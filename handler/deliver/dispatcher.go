@@ -130,16 +130,10 @@ func (d *Dispatcher) Left(group string, m kite.Member) {
 	d.shard(group).post(func(e *events) { e.left = append(e.left, m) })
 }
 
-// Fly delivers a message that is not journaled, to whoever is there. r and what it points to now
-// belong to the dispatcher.
-func (d *Dispatcher) Fly(r *kite.Record) {
+// Fly delivers messages that are not journaled, to whoever is there. The items and what they point to now
+// belong to the dispatcher. Of more than 4096 that wait for a shard or a flow the newest are dropped.
+func (d *Dispatcher) Fly(items []kite.Item) {
 	for _, s := range d.shards {
-		s.post(func(e *events) {
-			if len(e.fly) >= flyWaiting {
-				s.dropped.Add(1)
-				return
-			}
-			e.fly = append(e.fly, r)
-		})
+		s.flown(items)
 	}
 }

@@ -20,6 +20,7 @@ import (
 // cursor begins at the floor and passes over what is settled: a little is repeated, nothing is lost.
 type flow struct {
 	topic, group string
+	peers        *group // the flows of its group
 	current      kite.Route
 	matcher      *kite.Matcher
 	durable      bool
@@ -55,7 +56,11 @@ type tried struct {
 
 // start makes the flow of a new route, where its group stood or began.
 func (s *shard) start(route *kite.Route) *flow {
-	f := &flow{topic: route.Topic, group: route.Group, head: s.heads[route.Topic] + 1}
+	f := &flow{topic: route.Topic, group: route.Group, peers: s.groups[route.Group], head: s.heads[route.Topic] + 1}
+	if f.peers == nil {
+		f.peers = &group{}
+		s.groups[route.Group] = f.peers
+	}
 	if !route.Durable() {
 		f.done.Raise(f.head)
 	} else if standing := s.standings(route.Topic, route.Group); standing != nil {
@@ -249,8 +254,7 @@ func (s *shard) settle(f *flow, seq kite.Seq) {
 func (s *shard) block(f *flow) {
 	if !f.blocked {
 		f.blocked = true
-		g := s.groups[f.group]
-		g.blocked = append(g.blocked, f)
+		f.peers.blocked = append(f.peers.blocked, f)
 	}
 	if s.probeMs == 0 && s.courier.Online(f.group) {
 		s.probeMs = s.nowMs + probeEvery

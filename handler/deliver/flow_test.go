@@ -269,7 +269,7 @@ func TestLeaveCredit(t *testing.T) {
 		r.route(fanout("trade", "s-a"))
 		m := r.join("s-a", "a1", 3)
 		r.publish("trade", 1, message{})
-		r.d.Fly(&kite.Record{Topic: "trade", Body: []byte("fly")})
+		r.d.Fly([]kite.Item{{Record: kite.Record{Topic: "trade", Body: []byte("fly")}}})
 		pass(1500 * time.Millisecond) // the first ones are late
 		if m.holds() != 3 {
 			t.Errorf("%d credits held, want 3", m.holds())

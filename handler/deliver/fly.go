@@ -1,6 +1,10 @@
 package deliver
 
-import "github.com/kiteq/kiteq/internal/kite"
+import (
+	"slices"
+
+	"github.com/kiteq/kiteq/internal/kite"
+)
 
 // Bounds of messages that are not journaled: beyond them they are dropped and counted.
 const (
@@ -8,17 +12,45 @@ const (
 	flyAttempts = 3
 )
 
-// fly offers the message to every flow that wants it.
-func (s *shard) fly(r *kite.Record) {
-	for _, f := range s.topics[r.Topic] {
-		if !f.bound || !f.matcher.Matches(r.Type) {
-			continue
+// flown takes messages that are not journaled, and drops what the next turn has no room for.
+func (s *shard) flown(items []kite.Item) {
+	s.post(func(e *events) {
+		room := min(len(items), flyWaiting-e.flying)
+		s.dropped.Add(int64(len(items) - room))
+		e.flying += room
+		e.fly = append(e.fly, items[:room])
+	})
+}
+
+// fly offers messages to every flow that wants them, those of one topic at a time.
+func (s *shard) fly(items []kite.Item) {
+	for len(items) > 0 {
+		topic, n := items[0].Topic, 1
+		for n < len(items) && items[n].Topic == topic {
+			n++
 		}
-		if len(f.flies) >= flyWaiting || !s.courier.Online(f.group) {
+		for _, f := range s.topics[topic] {
+			if f.bound {
+				s.offerFlies(f, items[:n])
+			}
+		}
+		items = items[n:]
+	}
+}
+
+func (s *shard) offerFlies(f *flow, items []kite.Item) {
+	online := s.courier.Online(f.group)
+	for i := range items {
+		r := &items[i].Record
+		switch {
+		case !f.matcher.Matches(r.Type):
+		case !online || len(f.flies) >= flyWaiting:
 			s.dropped.Add(1)
-			continue
+		default:
+			f.flies = append(f.flies, r)
 		}
-		f.flies = append(f.flies, r)
+	}
+	if len(f.flies) > 0 {
 		s.makeReady(f)
 	}
 }
@@ -31,21 +63,22 @@ func (s *shard) pumpFlies(f *flow) {
 			break
 		}
 	}
-	f.flies = f.flies[:copy(f.flies, f.flies[n:])]
+	f.flies = slices.Delete(f.flies, 0, n)
 }
 
 // sendFly returns false when the message should wait for credit.
 func (s *shard) sendFly(f *flow, r *kite.Record, attempts uint8) bool {
-	if r.Expired(s.nowMs) || attempts >= flyAttempts || !s.courier.Online(f.group) {
+	if r.Expired(s.nowMs) || attempts >= flyAttempts {
 		s.dropped.Add(1)
 		return true
 	}
 	sl, err := s.send(f, r, attempts)
 	if sl == nil {
-		if err != nil {
-			s.dropped.Add(1)
+		if err == nil && s.courier.Online(f.group) {
+			return false
 		}
-		return err != nil
+		s.dropped.Add(1)
+		return true
 	}
 	sl.fly = r
 	f.flown++

@@ -1,6 +1,7 @@
 package deliver
 
 import (
+	"log/slog"
 	"testing"
 	"time"
 
@@ -8,7 +9,7 @@ import (
 )
 
 func (r *rig) fly(body string, expire time.Duration) {
-	r.d.Fly(&kite.Record{Command: 0x11, Topic: "trade", Type: []byte("pay"), Body: []byte(body), ExpiresMs: kite.UnixMs(time.Now().Add(expire))})
+	r.d.Fly([]kite.Item{{Record: kite.Record{Command: 0x11, Topic: "trade", Type: []byte("pay"), Body: []byte(body), ExpiresMs: kite.UnixMs(time.Now().Add(expire))}}})
 	pass(0)
 }
 
@@ -100,18 +101,37 @@ func TestFlyWaits(t *testing.T) {
 	})
 }
 
-// TestFlyBound drops, and counts, what has no room.
+// TestFlyBound drops, and counts, what has no room: in a flow, and on the way to it.
 func TestFlyBound(t *testing.T) {
 	t.Parallel()
 	run(t, Options{}, func(t *testing.T, r *rig) {
 		r.route(fanout("trade", "s-a"))
 		r.join("s-a", "a1", 0)
-		for range flyWaiting + 10 {
-			r.d.Fly(&kite.Record{Topic: "trade", Body: []byte("x")})
+		items := make([]kite.Item, 100)
+		for i := range items {
+			items[i].Record = kite.Record{Topic: "trade", Body: []byte("x")}
+		}
+		for range flyWaiting / len(items) {
+			r.d.Fly(items)
 			pass(0)
 		}
-		if n := r.dropped(); n != 10 {
-			t.Errorf("%d dropped, want 10", n)
+		if n := r.dropped(); n != 0 {
+			t.Errorf("%d dropped while there is room", n)
+		}
+		for range 2 {
+			r.d.Fly(items[:flyWaiting%len(items)])
+			pass(0)
+		}
+		if n := r.dropped(); n != int64(flyWaiting%len(items)) {
+			t.Errorf("%d dropped of a full flow", n)
+		}
+	})
+	run(t, Options{}, func(t *testing.T, r *rig) {
+		s := newShard(r.options, r.reader, r.lane, &courier{hub: r.hub}, nil, nil, slog.New(slog.DiscardHandler))
+		s.flown(make([]kite.Item, flyWaiting-10))
+		s.flown(make([]kite.Item, 30))
+		if n := s.dropped.Load(); n != 20 || s.events.flying != flyWaiting {
+			t.Errorf("%d dropped on the way, %d wait", n, s.events.flying)
 		}
 	})
 }

@@ -81,7 +81,7 @@ func (s *shard) answer(a *kite.Ack) {
 	case sl.state == sent:
 		s.rearm(&sl, "nack: "+a.Feedback)
 	}
-	s.unblock(sl.flow.group)
+	s.unblock(sl.flow.peers)
 	s.makeReady(sl.flow)
 }
 
@@ -113,7 +113,7 @@ func (s *shard) forgive(index uint32) {
 		return
 	}
 	s.slots.watch(index, forgiven, s.nowMs+forgetAfter)
-	s.unblock(sl.flow.group)
+	s.unblock(sl.flow.peers)
 }
 
 // lose re-arms everything that the member had not answered.

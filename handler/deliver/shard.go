@@ -64,7 +64,8 @@ type events struct {
 	acks     []kite.Ack
 	joined   []string
 	left     []kite.Member
-	fly      []*kite.Record
+	fly      [][]kite.Item
+	flying   int // messages in fly
 	done     []journaled
 	asks     []chan<- []FlowStats // each has room for the answer
 }
@@ -191,11 +192,13 @@ func (s *shard) turn() {
 	for _, m := range e.left {
 		s.lose(m)
 	}
-	for _, group := range e.joined {
-		s.unblock(group)
+	for _, name := range e.joined {
+		if g := s.groups[name]; g != nil {
+			s.unblock(g)
+		}
 	}
-	for _, r := range e.fly {
-		s.fly(r)
+	for _, items := range e.fly {
+		s.fly(items)
 	}
 	for _, ask := range e.asks {
 		ask <- s.stats()
@@ -251,9 +254,6 @@ func (s *shard) reroute(routes []kite.Route) {
 			f = s.start(route)
 			s.flows[key] = f
 			s.topics[key.topic] = append(s.topics[key.topic], f)
-			if s.groups[key.group] == nil {
-				s.groups[key.group] = &group{}
-			}
 		}
 		f.route(route, s.log, s.options.Watermark)
 		s.makeReady(f)
@@ -281,9 +281,8 @@ type group struct {
 }
 
 // unblock lets the group's flows try again: a member joined or gave credit back.
-func (s *shard) unblock(name string) {
-	g := s.groups[name]
-	if g == nil {
+func (s *shard) unblock(g *group) {
+	if len(g.blocked) == 0 {
 		return
 	}
 	for _, f := range g.blocked {
@@ -323,15 +322,15 @@ func (s *shard) fire() {
 	}
 	if s.nowMs-s.sweptMs >= sweepEvery.Milliseconds() {
 		s.sweptMs = s.nowMs
-		for name := range s.groups {
-			s.unblock(name)
+		for _, g := range s.groups {
+			s.unblock(g)
 		}
 	}
 	if s.probeMs > 0 && s.probeMs <= s.nowMs {
 		s.probeMs = 0
 		for name, g := range s.groups {
 			if len(g.blocked) > 0 && s.courier.Online(name) {
-				s.unblock(name)
+				s.unblock(g)
 			}
 		}
 	}
