@@ -12,14 +12,25 @@ const (
 	flyAttempts = 3
 )
 
-// flown takes messages that are not journaled, and drops what the next turn has no room for.
+// flown takes messages that are not journaled, and drops what the next turn has no room for. Those of topics
+// that no flow follows are nobody's, and bring no turn.
 func (s *shard) flown(items []kite.Item) {
-	s.post(func(e *events) {
-		room := min(len(items), flyWaiting-e.flying)
-		s.dropped.Add(int64(len(items) - room))
-		e.flying += room
-		e.fly = append(e.fly, items[:room])
-	})
+	if s.queueFlies(items) {
+		s.signal()
+	}
+}
+
+func (s *shard) queueFlies(items []kite.Item) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !slices.ContainsFunc(items, func(i kite.Item) bool { return s.followed[i.Topic] }) {
+		return false
+	}
+	room := min(len(items), flyWaiting-s.events.flying)
+	s.dropped.Add(int64(len(items) - room))
+	s.events.flying += room
+	s.events.fly = append(s.events.fly, items[:room])
+	return true
 }
 
 // fly offers messages to every flow that wants them, those of one topic at a time.

@@ -1,7 +1,6 @@
 package deliver
 
 import (
-	"log/slog"
 	"testing"
 	"time"
 
@@ -126,12 +125,15 @@ func TestFlyBound(t *testing.T) {
 			t.Errorf("%d dropped of a full flow", n)
 		}
 	})
-	run(t, Options{}, func(t *testing.T, r *rig) {
-		s := newShard(r.options, r.reader, r.lane, &courier{hub: r.hub}, nil, nil, slog.New(slog.DiscardHandler))
-		s.flown(make([]kite.Item, flyWaiting-10))
-		s.flown(make([]kite.Item, 30))
-		if n := s.dropped.Load(); n != 20 || s.events.flying != flyWaiting {
-			t.Errorf("%d dropped on the way, %d wait", n, s.events.flying)
-		}
-	})
+	s := newShard(Options{}.WithDefaults(), nil, nil, nil, nil, nil, nil)
+	s.bind([]kite.Route{fanout("trade", "s-a")})
+	items := make([]kite.Item, flyWaiting)
+	for i := range items {
+		items[i].Topic = "trade"
+	}
+	s.flown(items[10:])
+	s.flown(items[:30])
+	if n := s.dropped.Load(); n != 20 || s.events.flying != flyWaiting {
+		t.Errorf("%d dropped on the way, %d wait", n, s.events.flying)
+	}
 }

@@ -6,7 +6,8 @@ import (
 	"github.com/kiteq/kiteq/internal/kite"
 )
 
-// TestGrownWakes wakes a shard for the growth of topics that its groups are bound to, and for no other.
+// TestGrownWakes wakes a shard for the growth, and the fly messages, of topics that its groups are bound to,
+// and for no other.
 func TestGrownWakes(t *testing.T) {
 	t.Parallel()
 	s := newShard(Options{}.WithDefaults(), nil, nil, nil, nil, nil, nil)
@@ -36,6 +37,13 @@ func TestGrownWakes(t *testing.T) {
 	s.grown(map[string]kite.Seq{"order": 2, "trade": 4})
 	if !woken() {
 		t.Error("not woken for a topic that a group is bound to")
+	}
+	fly := func(topic string) { s.flown([]kite.Item{{Record: kite.Record{Topic: topic}}}) }
+	if fly("order"); woken() || len(s.events.fly) != 0 {
+		t.Error("woken for a fly message of another topic")
+	}
+	if fly("trade"); !woken() || len(s.events.fly) != 1 {
+		t.Error("not woken for a fly message")
 	}
 	s.bind(nil)
 	woken()
