@@ -41,6 +41,9 @@ type Config struct {
 	// Store says where messages are kept: "mmap://dir?sync=always|os|200ms&segment=256MiB", "memory://" or,
 	// to measure the network without a store, "mock://". Default "mmap://data/journal".
 	Store string `toml:"db"`
+	// Sync says for single topics how their messages are synced: "always" answers them after fdatasync, "os"
+	// leaves it to the operating system. The others are synced as Store says. Default none.
+	Sync map[string]string `toml:"sync"`
 	// ClusterName chooses the cluster in a file of the original KiteQ and names this broker's in the log.
 	// Default "default_dev".
 	ClusterName string `toml:"cluster_name"`
@@ -65,7 +68,7 @@ type Config struct {
 	Delivery    deliver.Options   `toml:"delivery"`
 	Transaction txn.Options       `toml:"transaction"`
 
-	// Notes say what the file sets that means nothing, or something else, here. They are for the log.
+	// Notes say what is set that means nothing, or something else, here. They are for the log.
 	Notes []string `toml:"-"`
 }
 
@@ -80,7 +83,7 @@ const (
 func Default() Config {
 	return Config{
 		Bind: ":13800", AdminHost: "127.0.0.1", Topics: []string{"message"},
-		ZKHost: "embedded", BindingsFile: "data/bindings.json", Store: "mmap://data/journal",
+		ZKHost: "embedded", BindingsFile: "data/bindings.json", Store: "mmap://data/journal", Sync: map[string]string{},
 		ClusterName: "default_dev", InFlight: session.DefaultInFlight, DrainTimeout: 10 * time.Second,
 		Network:     transport.Options{}.WithDefaults(),
 		Lane:        sequence.Options{}.WithDefaults(),
@@ -122,6 +125,7 @@ func Load(args []string, usage io.Writer) (Config, error) {
 		return c, err
 	}
 	c.Network.Addr = c.Bind
+	c.Notes = append(c.Notes, c.unserved()...)
 	return c, errors.Join(append(problems, c.Validate())...)
 }
 
@@ -146,6 +150,7 @@ func (c *Config) Validate() error {
 	if _, err := ParseStore(c.Store); err != nil {
 		bad("-db %w", err)
 	}
+	c.validateSync(bad)
 	if _, err := ParseRegistry(c.ZKHost); err != nil {
 		bad("-zkhost %w", err)
 	}

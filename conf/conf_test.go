@@ -85,8 +85,10 @@ speed = "high"
 		{"limits", []string{"-adminHost=localhost"}, []string{`-adminHost "localhost"`}},
 		{"no value", []string{"-pport=x"}, []string{`"x"`, "kiteq -help"}},
 		{"no flag", []string{"pub"}, []string{`"pub"`, "takes flags only"}},
-		{"flags", []string{"-bind=x", "-topics=a,a,b c", "-db=mmap://", "-zkhost=zk://", "-pport=-2", "-advertise=host:1"},
-			[]string{`-bind "x"`, `"a" is named twice`, `"b c"`, `-db store "mmap://"`, "-zkhost", "-pport -2", `-advertise "host:1"`}},
+		{"flags", []string{"-bind=x", "-topics=a,a,b c", "-db=mmap://", "-zkhost=zk://", "-pport=-2", "-advertise=host:1", "-sync=a=fast,b c=os"},
+			[]string{`-bind "x"`, `"a" is named twice`, `"b c"`, `-db store "mmap://"`, "-zkhost", "-pport -2", `-advertise "host:1"`, `-sync: "fast" for topic a: use always or os`, `-sync: topic "b c"`}},
+		{"sync", []string{"-sync=trade"}, []string{`"trade": write topic=always`}},
+		{"sync twice", []string{"-sync=a=os,a=always"}, []string{`"a" is named twice`}},
 	} {
 		if test.args == nil {
 			known := strings.NewReplacer("nonsense = 1\n", "", "speed = \"high\"\n", "").Replace(text)
@@ -126,7 +128,7 @@ func TestHelp(t *testing.T) {
 	}
 	for _, want := range []string{
 		"-bind", "-zkhost", "-topics", "-db", "-configPath", "-clusterName", "-pport", "-adminHost",
-		"-logPath", "-logxml", "-deliveryFirst", "conf/kiteq.toml", "(default message)", "(default \":13800\")",
+		"-sync", "-logPath", "-logxml", "-deliveryFirst", "conf/kiteq.toml", "(default message)", "(default \":13800\")",
 	} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("help does not name %s", want)

@@ -44,9 +44,13 @@ func send(s *session.Session, b *session.Buffer) {
 func (h *Handler) answers(dst []byte, s *session.Session, b *kite.Batch, nowMs int64) []byte {
 	framing := protocol.Framing(s.Framing)
 	cost := strconv.FormatInt(max(nowMs-b.ReceivedMs, 0), 10)
-	stored := protocol.FeedbackStored + cost + " " + string(h.class)
+	var class kite.Class
+	var stored string
 	for i := range b.Items {
 		item := &b.Items[i]
+		if of := h.classes.Of(item.Topic); of != class {
+			class, stored = of, protocol.FeedbackStored+cost+" "+string(of)
+		}
 		switch {
 		case item.Kind != kite.KindMessage && item.Kind != kite.KindPrepared:
 		case item.Verdict == kite.OK && item.Repeat:

@@ -34,7 +34,7 @@ func (e *echo) Submit(b *kite.Batch) error {
 func BenchmarkPublish(b *testing.B) {
 	for _, n := range []int{1, 1000} {
 		b.Run(fmt.Sprintf("read=%d", n), func(b *testing.B) {
-			h := New(session.NewDirectory(0), kite.ClassSynced, address, slog.New(slog.DiscardHandler))
+			h := New(session.NewDirectory(0), kite.Classes{Store: kite.ClassSynced}, address, slog.New(slog.DiscardHandler))
 			h.Connect(&echo{h: h}, &settler{}, &watcher{})
 			h.SetTopics([]string{"message", "trade"})
 			s := h.Opened(&sink{})
@@ -70,7 +70,7 @@ func BenchmarkPublish(b *testing.B) {
 func BenchmarkAnswer(b *testing.B) {
 	for _, n := range []int{1, 4, 100} {
 		b.Run(fmt.Sprintf("connections=%d", n), func(b *testing.B) {
-			h := New(session.NewDirectory(0), kite.ClassSynced, address, slog.New(slog.DiscardHandler))
+			h := New(session.NewDirectory(0), kite.Classes{Store: kite.ClassSynced}, address, slog.New(slog.DiscardHandler))
 			batches := make([]*kite.Batch, n)
 			for i := range batches {
 				s := h.Opened(&sink{})

@@ -41,7 +41,7 @@ type Handler struct {
 	lane      Sequencer
 	settler   Settler
 	watcher   Watcher
-	class     kite.Class
+	classes   kite.Classes
 	address   string
 	log       *slog.Logger
 	now       func() time.Time
@@ -57,9 +57,9 @@ type Handler struct {
 }
 
 // New returns a handler that serves no topic until SetTopics. address is the broker's own "ip:port",
-// class what a StoreAck promises.
-func New(directory *session.Directory, class kite.Class, address string, log *slog.Logger) *Handler {
-	h := &Handler{directory: directory, class: class, address: address, log: log.With("component", "handler"), now: time.Now}
+// classes what a StoreAck promises.
+func New(directory *session.Directory, classes kite.Classes, address string, log *slog.Logger) *Handler {
+	h := &Handler{directory: directory, classes: classes, address: address, log: log.With("component", "handler"), now: time.Now}
 	h.topics.Store(&map[string]*topic{})
 	return h
 }

@@ -88,7 +88,7 @@ type rig struct {
 func newRig(t *testing.T) *rig {
 	t.Helper()
 	r := &rig{
-		Handler: New(session.NewDirectory(0), kite.ClassSynced, address, slog.New(slog.DiscardHandler)),
+		Handler: New(session.NewDirectory(0), kite.Classes{Store: kite.ClassSynced}, address, slog.New(slog.DiscardHandler)),
 		t:       t, lane: &lane{}, settler: &settler{}, watcher: &watcher{},
 	}
 	r.now = func() time.Time { return clock }

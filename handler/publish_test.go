@@ -258,6 +258,24 @@ func TestDurable(t *testing.T) {
 	}
 }
 
+// TestAnswersNameTheClass of each topic, which may change from message to message.
+func TestAnswersNameTheClass(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.classes.Topics = map[string]kite.Class{"logs": kite.ClassWritten}
+	s, conn := r.member(protocol.FramingG, "p-a")
+	b := &kite.Batch{Owner: s, ReceivedMs: clock.UnixMilli() - 3}
+	for i, topic := range []string{"trade", "logs", "logs", "trade"} {
+		b.Items = append(b.Items, kite.Item{Record: kite.Record{Kind: kite.KindMessage, Topic: topic}, Opaque: uint32(i), Name: []byte(idLower), Repeat: i == 2})
+	}
+	r.Durable([]*kite.Batch{b})
+	expect(t, words(t, protocol.FramingG, conn.writes[0]),
+		"storeAck 0 "+idLower+" true Store Result true Cost:3 synced",
+		"storeAck 1 "+idLower+" true Store Result true Cost:3 written",
+		"storeAck 2 "+idLower+" true Store Result true Cost:3 written duplicate",
+		"storeAck 3 "+idLower+" true Store Result true Cost:3 synced")
+}
+
 // TestBatchReuse gives batches back to later reads, empty.
 func TestBatchReuse(t *testing.T) {
 	t.Parallel()

@@ -18,7 +18,7 @@ func (s *Server) Counters(ctx context.Context) (admin.Counters, error) {
 	}
 	received, network := s.handler.Stats(), s.transport.Stats()
 	c := admin.Counters{
-		Topics: *s.topics.Load(), Received: received.Received,
+		Topics: *s.topics.Load(), Classes: s.lane.Classes(), Received: received.Received,
 		Accepted: received.Accepted, AcceptLimit: s.config.AcceptPerSecond,
 		Flows: flows, BadBindings: s.badBindings.Load(), Groups: map[string][]string{},
 		Waiting: s.lane.Depth(), WaitingMax: s.config.Lane.InboxItems,

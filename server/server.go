@@ -88,7 +88,7 @@ func New(c conf.Config, control Control, log *slog.Logger) (_ *Server, err error
 	if s.journal, err = openStore(c.Store, log); err != nil {
 		return nil, err
 	}
-	c.Lane.DeliverFirst = c.DeliveryFirst
+	c.Lane.DeliverFirst, c.Lane.Classes = c.DeliveryFirst, c.Classes()
 	if s.lane, err = sequence.Open(c.Lane, s.journal, router{s.exchange, s}, log); err != nil {
 		return nil, err
 	}
@@ -120,7 +120,7 @@ func (s *Server) assemble() {
 	c := s.config
 	s.directory = session.NewDirectory(c.InFlight)
 	recovered := s.lane.Recovered()
-	s.handler = handler.New(s.directory, s.journal.Class(), s.advertised, s.log)
+	s.handler = handler.New(s.directory, s.lane.Classes(), s.advertised, s.log)
 	s.handler.SetTopics(c.Topics)
 	s.handler.Limit(c.AcceptPerSecond)
 	courier := func() deliver.Courier { return handler.NewCourier(s.directory) }
@@ -209,7 +209,7 @@ func (s *Server) Run(ctx context.Context) error {
 		s.serving.Store(true)
 		close(s.started)
 		s.log.Info("broker serves", "addr", s.advertised, "admin", s.AdminAddr(), "topics", s.config.Topics,
-			"class", string(s.journal.Class()), "registry", zk.Redacted(s.config.ZKHost), "cluster", s.config.ClusterName)
+			"class", string(s.journal.Class()), "sync", s.config.Sync, "registry", zk.Redacted(s.config.ZKHost), "cluster", s.config.ClusterName)
 		err = s.serve(ctx, crew)
 	}
 	close(s.closing)

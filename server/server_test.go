@@ -3,6 +3,7 @@ package server
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -16,6 +17,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/kiteq/kiteq/conf"
+	"github.com/kiteq/kiteq/internal/kite"
 )
 
 func TestMain(m *testing.M) {
@@ -111,6 +113,16 @@ func TestNotes(t *testing.T) {
 	_, log := start(t, c, Control{})
 	if !strings.Contains(log.String(), `level=INFO msg=configuration note="recoverSeconds=10 means nothing here"`) {
 		t.Errorf("the note is not in the log:\n%s", log)
+	}
+}
+
+// TestSyncOfMemory ends the start: what is in memory cannot be synced.
+func TestSyncOfMemory(t *testing.T) {
+	t.Parallel()
+	c := testConfig()
+	c.Sync = map[string]string{"trade": "always"}
+	if _, err := New(c, Control{}, (&logBuffer{}).logger()); !errors.Is(err, kite.Invalid) || !strings.Contains(err.Error(), "sync of topic trade: the memory store cannot") {
+		t.Errorf("%v", err)
 	}
 }
 

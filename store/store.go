@@ -29,8 +29,9 @@ type Journal interface {
 	// earlier batch.
 	Append(batch []*kite.Record) error
 
-	// Sync makes everything appended so far as durable as Class says.
-	Sync() error
+	// Sync makes everything appended so far at least as durable as the class says. One that the
+	// journal cannot give is an error of code Invalid, which poisons nothing.
+	Sync(class kite.Class) error
 
 	// Read visits the stream's records in order, the first with from <= Seq, until visit returns
 	// false or the newest is passed. A committed transaction is visited as KindMessage with the
@@ -58,7 +59,7 @@ type Journal interface {
 	// BeforeMs and covered by the newest checkpoint, and holds no record that Needs names.
 	Trim(needs Needs) (Trimmed, error)
 
-	// Class names the durability that Sync gives.
+	// Class names the durability that the journal was configured for. It gives that, and maybe others.
 	Class() kite.Class
 
 	// Err returns why the journal is poisoned, or nil.

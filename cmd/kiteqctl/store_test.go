@@ -32,7 +32,7 @@ func openJournal(t *testing.T) (dir string, j *mmap.Journal) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := j.Sync(); err != nil {
+		if err := j.Sync(j.Class()); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -47,6 +47,7 @@ type spy struct {
 	appended []kite.Kind
 	appends  int
 	syncs    int
+	synced   []kite.Class // what each of them was asked for
 
 	failAppend, failSync int // the n-th call fails; 0: none
 	poison               error
@@ -70,11 +71,12 @@ func (s *spy) Append(batch []*kite.Record) error {
 	return err
 }
 
-func (s *spy) Sync() error {
+func (s *spy) Sync(class kite.Class) error {
+	s.synced = append(s.synced, class)
 	if s.syncs++; s.poison == nil && s.syncs == s.failSync {
 		s.poison = errDisk
 	}
-	return errors.Join(s.poison, s.Journal.Sync())
+	return errors.Join(s.poison, s.Journal.Sync(class))
 }
 
 func (s *spy) Err() error { return errors.Join(s.poison, s.Journal.Err()) }

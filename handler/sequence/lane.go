@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -40,8 +41,9 @@ type Router interface {
 //	-> append as one entry -> sync -> apply to the state -> hand to the sinks, in their order
 //
 // While one turn appends and syncs, the next one's batches gather in the inbox: group commit without a
-// timer. What is proposed but not yet durable lives in the turn (an overlay over the state) and is
-// thrown away when the append fails, so the state never knows more than the journal.
+// timer. A turn is synced for the strongest class among the topics of its messages and decisions. What is
+// proposed but not yet durable lives in the turn (an overlay over the state) and is thrown away when the
+// append fails, so the state never knows more than the journal.
 //
 // The order of the sinks is the broker's order of promises: first the answers leave, then deliveries
 // begin, then silence is watched. A decision that names a message prepared in the same turn ends the
@@ -49,6 +51,7 @@ type Router interface {
 type Lane struct {
 	options Options
 	journal store.Journal
+	classes kite.Classes
 	routes  Router
 	sinks   []Sink
 	grown   Follower
@@ -64,19 +67,29 @@ type Lane struct {
 	reclaimed time.Time
 }
 
-// Open replays the journal. The lane answers nothing before Run.
+// Open replays the journal. The lane answers nothing before Run. A class of Options.Classes that the
+// journal cannot give is an error of code kite.Invalid.
 func Open(o Options, journal store.Journal, routes Router, log *slog.Logger) (*Lane, error) {
 	l := &Lane{
 		options: o, journal: journal, routes: routes, now: time.Now,
-		log: log.With("component", "sequence"), state: newState(), seen: newSeen(journal, o.DedupeWindow.Milliseconds()),
+		classes: kite.Classes{Store: journal.Class(), Topics: o.Classes},
+		log:     log.With("component", "sequence"), state: newState(), seen: newSeen(journal, o.DedupeWindow.Milliseconds()),
 	}
 	l.inbox.init(o)
 	l.turn.init()
 	if err := journal.Replay(l.state.apply); err != nil {
 		return nil, fmt.Errorf("replay the journal: %w", err)
 	}
+	for _, topic := range slices.Sorted(maps.Keys(o.Classes)) {
+		if err := journal.Sync(o.Classes[topic]); err != nil {
+			return nil, fmt.Errorf("sync of topic %s: %w", topic, err)
+		}
+	}
 	return l, nil
 }
+
+// Classes returns what the lane makes of each topic's messages before they are answered.
+func (l *Lane) Classes() kite.Classes { return l.classes }
 
 // Recovered returns what the journal said. It is read before Run.
 func (l *Lane) Recovered() Recovered {
@@ -192,11 +205,11 @@ func (l *Lane) commit() {
 	if errors.Is(err, store.ErrFull) && l.shed() {
 		err = l.journal.Append(t.records)
 	}
-	if err == nil && t.durable {
+	if err == nil && t.class != "" {
 		if l.options.DeliverFirst && len(t.heads) > 0 {
 			l.grown.Grown(t.heads)
 		}
-		err = l.journal.Sync()
+		err = l.journal.Sync(t.class)
 	}
 	if err != nil {
 		code := kite.Unavailable

@@ -22,6 +22,9 @@ type Options struct {
 	// DeliverFirst delivers messages before they are synced: sooner, and a power cut may take back what a
 	// consumer has seen; its publisher was not answered then. Default false.
 	DeliverFirst bool `toml:"-"`
+	// Classes are the topics whose messages are to be of another class than the journal's own, and
+	// which. A turn is made as durable as the strongest of its messages asks for. Default none.
+	Classes map[string]kite.Class `toml:"-"`
 	// Retention is how long messages are kept after every durable group has settled them. Default 1h.
 	Retention time.Duration `toml:"retention"`
 }

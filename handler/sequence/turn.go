@@ -11,7 +11,7 @@ type turn struct {
 	records []*kite.Record
 	heads   map[string]kite.Seq
 	fresh   fresh
-	durable bool // something in it must be synced before it is answered
+	class   kite.Class // what it must be before it is answered; "": nobody waits for that
 }
 
 func (t *turn) init() {
@@ -23,7 +23,14 @@ func (t *turn) reset() {
 	t.items, t.records = t.items[:0], t.records[:0]
 	clear(t.heads)
 	t.fresh.reset()
-	t.durable = false
+	t.class = ""
+}
+
+// require makes the turn at least of the class. A journal gives its own, and perhaps synced beside it.
+func (t *turn) require(class kite.Class) {
+	if t.class == "" || class == kite.ClassSynced {
+		t.class = class
+	}
 }
 
 func (t *turn) add(item *kite.Item) {
@@ -70,7 +77,7 @@ func (l *Lane) propose(item *kite.Item, nowMs int64) {
 	case kite.KindDead:
 		item.TimeMs = nowMs
 		item.Seq = l.next(store.Stream(&item.Record))
-		l.turn.durable = true
+		l.turn.require(l.classes.Store)
 		l.turn.add(item)
 	default:
 		panic("sequence: submitted a record of kind " + item.Kind.String())
@@ -100,7 +107,7 @@ func (l *Lane) proposeMessage(item *kite.Item, nowMs int64) {
 		item.Outcome = kite.OutcomeCommitted
 	}
 	t.fresh.set(item.ID, item.Outcome)
-	t.durable = true
+	t.require(l.classes.Of(item.Topic))
 	t.add(item)
 }
 
@@ -158,7 +165,7 @@ func (l *Lane) proposeDecision(item *kite.Item, outcome kite.Outcome, nowMs int6
 		item.Seq = l.next(open.Topic)
 	}
 	l.turn.fresh.set(item.ID, outcome)
-	l.turn.durable = true
+	l.turn.require(l.classes.Of(item.Topic))
 	l.turn.add(item)
 }
 
@@ -176,6 +183,6 @@ func (l *Lane) proposePark(item *kite.Item, nowMs int64) {
 	item.TimeMs = nowMs
 	item.Topic, item.Ref = open.Topic, open.Position
 	l.turn.fresh.set(item.ID, kite.OutcomeParked)
-	l.turn.durable = true
+	l.turn.require(l.classes.Of(item.Topic))
 	l.turn.add(item)
 }

@@ -90,17 +90,6 @@ func CheckGroup(group string) error {
 // UnixMs returns t in the unit of journal and domain timestamps: Unix milliseconds.
 func UnixMs(t time.Time) int64 { return t.UnixMilli() }
 
-// Class names what an acknowledgement says about durability.
-type Class string
-
-// The durability classes.
-const (
-	ClassSynced  Class = "synced"  // on disk: fdatasync returned
-	ClassWritten Class = "written" // in the page cache of the operating system
-	ClassMem     Class = "mem"     // in the broker's memory
-	ClassMySQL   Class = "mysql"   // committed by the configured database
-)
-
 // Outcome is how a transaction stands.
 type Outcome uint8
 

@@ -78,7 +78,7 @@ func (w *world) start() {
 	w.journal, w.lane = w.open(w.dir)
 	directory := session.NewDirectory(4)
 	recovered := w.lane.Recovered()
-	w.handler = handler.New(directory, w.journal.Class(), "10.0.0.1:13800", log)
+	w.handler = handler.New(directory, kite.Classes{Store: w.journal.Class()}, "10.0.0.1:13800", log)
 	w.handler.SetTopics(w.topics)
 	courier := func() deliver.Courier { return handler.NewCourier(directory) }
 	w.dispatcher = deliver.New(deliver.Options{Shards: 2}.WithDefaults(), w.journal, w.lane, courier, recovered.Standing, recovered.Heads, log)

@@ -6,6 +6,8 @@ import (
 	"runtime"
 	"slices"
 	"time"
+
+	"github.com/kiteq/kiteq/internal/kite"
 )
 
 // Broker is what operators ask about.
@@ -23,6 +25,8 @@ type Broker interface {
 type Counters struct {
 	// Topics are those that are served.
 	Topics []string
+	// Classes are what their messages are when they are answered.
+	Classes kite.Classes
 	// Received counts the publishes by topic.
 	Received map[string]int64
 	// Accepted counts the publishes that the accept limit let through; AcceptLimit is how many it lets
@@ -65,6 +69,7 @@ type stat struct {
 		MessageCount  map[string]int64    `json:"message_count"` // of the slowest durable group
 		TopicsDeliver map[string]int64    `json:"topics_deliver"`
 		TopicsRecieve map[string]int64    `json:"topics_recieve"`
+		TopicsClass   map[string]string   `json:"topics_class"` // durability; the original has none
 		Groups        map[string][]string `json:"groups"`
 		AcceptLimiter [2]int64            `json:"accept_limiter"` // used, limit
 		BadBindings   int64               `json:"bad_bindings"`   // since the start; the original has no such count
@@ -111,10 +116,12 @@ func newStat(before, now Counters, elapsed time.Duration) stat {
 	k := &s.Kiteq
 	k.Goroutine, k.DeliverGo = runtime.NumGoroutine(), now.InFlight
 	k.MessageCount, k.TopicsDeliver, k.TopicsRecieve = map[string]int64{}, map[string]int64{}, map[string]int64{}
+	k.TopicsClass = map[string]string{}
 	for _, topic := range now.Topics {
 		n := r.perSecond(before.Received[topic], now.Received[topic])
 		k.MessageCount[topic], k.TopicsDeliver[topic], k.TopicsRecieve[topic] = 0, 0, n
 		k.RecieveCount += n
+		k.TopicsClass[topic] = string(now.Classes.Of(topic))
 	}
 	earlier := byKey(before.Flows)
 	for _, f := range now.Flows {

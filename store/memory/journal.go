@@ -190,10 +190,13 @@ func (j *Journal) slot(pos kite.Position) *kite.Record {
 	return nil
 }
 
-// Sync has nothing to do.
-func (j *Journal) Sync() error {
+// Sync has nothing to do for class mem, and no other can be had.
+func (j *Journal) Sync(class kite.Class) error {
 	if j.closed {
 		return errClosed
+	}
+	if class != kite.ClassMem {
+		return kite.Errorf(kite.Invalid, "the memory store cannot make messages %s: use mmap://dir for that", class)
 	}
 	return nil
 }

@@ -50,7 +50,7 @@ func mustAppend(tb testing.TB, j *Journal, batch ...*kite.Record) {
 
 func mustSync(tb testing.TB, j *Journal) {
 	tb.Helper()
-	if err := j.Sync(); err != nil {
+	if err := j.Sync(j.Class()); err != nil {
 		tb.Fatal(err)
 	}
 }

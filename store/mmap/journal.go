@@ -67,7 +67,7 @@ var _ store.Journal = (*Journal)(nil)
 // errClosed is what a closed journal answers.
 var errClosed = errors.New("the journal is closed")
 
-// Class names the durability that Sync gives.
+// Class names the durability that Options.Sync asks for.
 func (j *Journal) Class() kite.Class {
 	if j.o.Sync == SyncAlways {
 		return kite.ClassSynced
@@ -100,13 +100,21 @@ func (j *Journal) usable() error {
 	return j.Err()
 }
 
-// Sync forces what was appended to the disk in class synced; in class written it only reports a
-// poisoned journal.
-func (j *Journal) Sync() error {
-	if err := j.usable(); err != nil || j.o.Sync != SyncAlways || j.open == nil {
+// Sync forces what was appended to the disk for class synced, whatever Options.Sync says; for class
+// written there is nothing to do.
+func (j *Journal) Sync(class kite.Class) error {
+	if err := j.usable(); err != nil {
 		return err
 	}
-	return j.force(j.open) // a segment is retired only when it is durable: the open one is all there is
+	switch {
+	case class == kite.ClassWritten:
+		return nil
+	case class != kite.ClassSynced:
+		return kite.Errorf(kite.Invalid, "the mmap store cannot make messages %s: it knows synced and written", class)
+	case j.o.Sync == SyncAlways && j.open != nil: // a segment is retired only when it is durable: the open one is all there is
+		return j.force(j.open)
+	}
+	return j.sync()
 }
 
 // sync makes everything durable, in its order: the retired segments, which are sealed by that, then

@@ -83,6 +83,18 @@ func TestClasses(t *testing.T) {
 		if got := len(o.FS.(syncFS).synced); got != c.syncs || j.Class() != c.class {
 			t.Errorf("sync %s: %d fdatasyncs of class %s, want %d of %s", c.sync, got, j.Class(), c.syncs, c.class)
 		}
+		for _, also := range []struct {
+			class kite.Class
+			syncs int
+		}{{kite.ClassWritten, 0}, {kite.ClassSynced, 1}} {
+			before := len(o.FS.(syncFS).synced)
+			_, next := j.Bounds("a")
+			mustAppend(t, j, message("a", int(next), 1))
+			err := j.Sync(also.class)
+			if got := len(o.FS.(syncFS).synced) - before; err != nil || got != also.syncs {
+				t.Errorf("sync %s: %d fdatasyncs for class %s (%v), want %d", c.sync, got, also.class, err, also.syncs)
+			}
+		}
 		mustClose(t, j)
 	}
 }

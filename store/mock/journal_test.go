@@ -26,7 +26,7 @@ func TestContract(t *testing.T) {
 			{Kind: kite.KindDead, Topic: "a", Group: []byte("g"), Seq: 1}, {Kind: kite.KindProgress, Topic: "a"},
 		}
 		batch = append(batch, &kite.Record{Kind: kite.KindCommit, Topic: "a", Seq: 2, Ref: last})
-		if err := errors.Join(j.Append(batch), j.Sync(), j.Append(nil)); err != nil {
+		if err := errors.Join(j.Append(batch), j.Sync(j.Class()), j.Append(nil)); err != nil {
 			t.Fatal(err)
 		}
 		for _, r := range batch {
@@ -54,8 +54,8 @@ func TestContract(t *testing.T) {
 	if err := errors.Join(j.Checkpoint(func(func(*kite.Record) bool) {}), j.Err()); err != nil {
 		t.Error(err)
 	}
-	if j.Class() != kite.ClassMem {
-		t.Errorf("class %s", j.Class())
+	if err := j.Sync(kite.ClassSynced); j.Class() != kite.ClassMem || !errors.Is(err, kite.Invalid) {
+		t.Errorf("class %s; a sync for class synced: %v, want code invalid", j.Class(), err)
 	}
 }
 
@@ -68,7 +68,7 @@ func TestClosed(t *testing.T) {
 	for name, call := range map[string]func() error{
 		"replay":     func() error { return j.Replay(nil) },
 		"append":     func() error { return j.Append([]*kite.Record{{Kind: kite.KindMessage}}) },
-		"sync":       j.Sync,
+		"sync":       func() error { return j.Sync(j.Class()) },
 		"read":       func() error { return j.Read("a", 1, nil) },
 		"load":       func() error { return j.Load(1, nil) },
 		"checkpoint": func() error { return j.Checkpoint(nil) },

@@ -206,6 +206,17 @@ func testClass(t *testing.T, e Env) {
 	default:
 		t.Errorf("class %q: not one of kite's", j.Class())
 	}
+	m := newModel()
+	m.mustAppend(t, j, m.message("a", 1))
+	for _, class := range []kite.Class{kite.ClassMem, kite.ClassMySQL, kite.ClassSynced, kite.ClassWritten, "", j.Class()} {
+		if err := j.Sync(class); err != nil && (class == j.Class() || !errors.Is(err, kite.Invalid)) {
+			t.Errorf("sync for class %q in a journal of class %s: %v", class, j.Class(), err)
+		}
+	}
+	if err := j.Sync(""); !errors.Is(err, kite.Invalid) {
+		t.Errorf("sync for no class: %v, want code invalid", err)
+	}
+	m.mustAppend(t, j, m.message("a", 1)) // a class that cannot be had poisons nothing
 	if err := j.Err(); err != nil {
 		t.Errorf("err: %v, want nil", err)
 	}
@@ -226,7 +237,7 @@ func testClosed(t *testing.T, e Env) {
 	}
 	_, trimErr := j.Trim(store.Needs{})
 	for call, err := range map[string]error{
-		"append": j.Append([]*kite.Record{m.message("a", 1)}), "sync": j.Sync(), "trim": trimErr,
+		"append": j.Append([]*kite.Record{m.message("a", 1)}), "sync": j.Sync(j.Class()), "trim": trimErr,
 		"checkpoint": j.Checkpoint(func(func(*kite.Record) bool) {}),
 	} {
 		if !errors.Is(err, kite.Unavailable) {

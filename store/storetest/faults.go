@@ -114,7 +114,7 @@ func (s *scenario) append(t *testing.T, j store.Journal, batch []*kite.Record) b
 }
 
 func (s *scenario) sync(t *testing.T, j store.Journal) bool {
-	if err := j.Sync(); err != nil {
+	if err := j.Sync(j.Class()); err != nil {
 		s.poisoned(t, j, "sync", err)
 		return false
 	}
@@ -130,7 +130,7 @@ func (s *scenario) poisoned(t *testing.T, j store.Journal, op string, err error)
 	}
 	r := s.m.prepared("a", 1)
 	for call, err := range map[string]error{
-		op: err, "err": j.Err(), "append": j.Append([]*kite.Record{r}), "sync": j.Sync(),
+		op: err, "err": j.Err(), "append": j.Append([]*kite.Record{r}), "sync": j.Sync(j.Class()),
 		"checkpoint": j.Checkpoint(func(func(*kite.Record) bool) {}),
 	} {
 		if !errors.Is(err, kite.Unavailable) {

@@ -211,7 +211,7 @@ func mustLoad(tb testing.TB, j store.Journal, pos kite.Position) (got *kite.Reco
 
 func mustSync(tb testing.TB, j store.Journal) {
 	tb.Helper()
-	if err := j.Sync(); err != nil {
+	if err := j.Sync(j.Class()); err != nil {
 		tb.Fatalf("sync: %v", err)
 	}
 }
