@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -17,8 +19,19 @@ import (
 // killsEnv is the environment variable that says how many times TestKillLoop kills the broker.
 const killsEnv = "KITEQ_SOAK"
 
-// TestKillLoop kills one broker again and again under load. Whatever was acknowledged is delivered,
-// whatever was rolled back is not.
+// killGroups are the groups of TestKillLoop and what they are bound to.
+func killGroups() map[string][]client.Binding {
+	return map[string][]client.Binding{
+		"s-all":   {client.Fanout("trade"), client.Fanout("fee"), client.Fanout("logs")},
+		"s-pay":   {client.Direct("trade", "pay"), client.Regx("fee", "^refund$")},
+		"s-moody": {client.Fanout("trade")},
+	}
+}
+
+// TestKillLoop kills one broker again and again under load: three topics, of which one is not synced, three
+// groups, of which one refuses messages, and transactions of every fate. What was answered is delivered to
+// every group that is bound to it; what was rolled back never is, nor is what nobody decided, and that is
+// kept; what a group never takes ends in its dead letters.
 func TestKillLoop(t *testing.T) {
 	t.Parallel()
 	kills := 6
@@ -29,69 +42,98 @@ func TestKillLoop(t *testing.T) {
 	t.Logf("%d kills, seed %d", kills, seed)
 	random := rand.New(rand.NewPCG(seed, 0))
 	zk := freeAddr(t)
-	b := newBroker(t, embeddedURL(zk, filepath.Join(t.TempDir(), "registry")), "trade")
+	b := newBroker(t, embeddedURL(zk, filepath.Join(t.TempDir(), "registry")), "trade,fee,logs", "-sync=logs=os")
 	b.Start()
-	got := &inbox{seen: map[string]int{}, kind: map[string]string{}}
-	consumer := dial(t, client.Options{ZKHost: zk, Group: "s-kill"})
-	binding := client.Fanout("trade")
-	binding.Watermark = 1_000_000 // a second: the backlog of the kills is to go fast
-	if _, err := consumer.Subscribe(patient(t), []client.Binding{binding}, got.take); err != nil {
-		t.Fatal(err)
-	}
-	db := &database{rows: map[string]bool{}}
-	producer := dial(t, client.Options{ZKHost: zk, Group: "p-kill", Topics: []string{"trade"}, CheckListener: db.check})
-
-	want := map[string]bool{}
-	var mu sync.Mutex
-	ctx, stop := context.WithCancel(t.Context())
-	var wait sync.WaitGroup
-	for worker := range 16 {
-		wait.Go(func() {
-			for n := worker; ctx.Err() == nil; n += 16 {
-				m := &client.Message{ID: client.NewID(), Topic: "trade", Type: "x", Body: fmt.Appendf(nil, "message %d", n)}
-				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-				arrives, err := publish(ctx, producer, db, m, n)
-				cancel()
-				if err != nil {
-					t.Errorf("message %d: %v", n, err)
-				}
-				mu.Lock()
-				want[m.ID] = arrives
-				mu.Unlock()
+	l := newLedger()
+	for group, bindings := range killGroups() {
+		for i := range bindings {
+			bindings[i].Watermark = 1_000_000 // a second: the backlog of the kills is to go fast
+		}
+		for range 2 {
+			c := dial(t, client.Options{ZKHost: zk, Group: group})
+			if _, err := c.Subscribe(patient(t), bindings, l.handler(group, group == "s-moody")); err != nil {
+				t.Fatal(err)
 			}
-		})
+		}
 	}
-	t.Cleanup(func() { // when the loop below gives up
-		stop()
-		wait.Wait()
+	producer := dial(t, client.Options{
+		ZKHost: zk, Group: "p-kill", Topics: []string{"trade", "fee", "logs"}, CheckListener: l.db.check,
 	})
+
+	permits := make(chan struct{}, messagesPerKill)
+	stop := publishUntil(t, producer, l, permits)
 	for range kills {
+		fill(permits)
 		timer := time.NewTimer(time.Duration(100+random.IntN(700)) * time.Millisecond)
 		<-timer.C
 		b.Kill()
 		b.Start()
 	}
 	stop()
-	wait.Wait()
-	arriving := map[string]bool{}
-	for id, arrives := range want {
-		if arrives {
-			arriving[id] = true
+	awaitAll(t, l)
+	l.settleUndecided(t, producer)
+	awaitAll(t, l)
+	if code := b.Stop(syscall.SIGTERM); code != 0 {
+		t.Errorf("the broker ends with code %d", code)
+	}
+	l.verifyDeadLetters(t, filepath.Join(b.dir, "journal"), "trade", "s-moody")
+}
+
+// messagesPerKill bounds what a soak of some hundred kills has to remember and to deliver.
+const messagesPerKill = 5000
+
+func fill(permits chan<- struct{}) {
+	for {
+		select {
+		case permits <- struct{}{}:
+		default:
+			return
 		}
 	}
-	eventually(t, 90*time.Second, func() string {
-		if n := got.size(); n < len(arriving) { // cheap: looking at each would hold up the handlers
-			return fmt.Sprintf("%d of %d messages have come", n, len(arriving))
-		}
-		if missing, _ := got.lacks(arriving); missing > 0 {
-			return fmt.Sprintf("%d of %d messages are missing", missing, len(arriving))
-		}
-		return ""
-	})
-	for id := range got.seen {
-		if arrives, known := want[id]; !arrives {
-			t.Errorf("message %s was delivered (published: %v, it should arrive: %v)", id, known, arrives)
-		}
+}
+
+// publishUntil publishes as fast as it can while there are permits, until what it returns is called or the
+// test ends.
+func publishUntil(t *testing.T, c *client.Client, l *ledger, permits <-chan struct{}) (stop func()) {
+	ctx, cancel := context.WithCancel(t.Context())
+	var wait sync.WaitGroup
+	var next atomic.Int64
+	for range 16 {
+		wait.Go(func() {
+			for {
+				select {
+				case <-permits:
+				case <-ctx.Done():
+					return
+				}
+				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+				err := l.publish(ctx, c, int(next.Add(1)))
+				cancel()
+				if err != nil {
+					t.Error(err)
+				}
+			}
+		})
 	}
-	t.Logf("%d messages", len(got.seen))
+	stop = func() {
+		cancel()
+		wait.Wait()
+	}
+	t.Cleanup(stop)
+	return stop
+}
+
+// awaitAll waits until every group has all that is for it, and looks whether it has more.
+func awaitAll(t *testing.T, l *ledger) {
+	t.Helper()
+	for group, bindings := range killGroups() {
+		due := l.due(bindings)
+		eventually(t, 90*time.Second, func() string {
+			if n := l.missing(group, due); n > 0 {
+				return fmt.Sprintf("group %s lacks %d of %d messages", group, n, len(due))
+			}
+			return ""
+		})
+		l.verify(t, group, due)
+	}
 }
