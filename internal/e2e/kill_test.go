@@ -62,7 +62,10 @@ func TestKillLoop(t *testing.T) {
 
 	permits := make(chan struct{}, messagesPerKill)
 	stop := publishUntil(t, producer, l, permits)
-	for range kills {
+	for n := range kills {
+		if n > 0 && n%20 == 0 {
+			t.Logf("%d kills, %d messages", n, l.size())
+		}
 		fill(permits)
 		timer := time.NewTimer(time.Duration(100+random.IntN(700)) * time.Millisecond)
 		<-timer.C

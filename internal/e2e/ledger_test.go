@@ -116,6 +116,13 @@ func (l *ledger) act(ctx context.Context, c *client.Client, m *client.Message, f
 	return nil
 }
 
+// size is how many messages were answered.
+func (l *ledger) size() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.all)
+}
+
 func body(id string) []byte { return []byte("body of " + id) }
 
 // handler is that of a member of the group. The moody refuses poison always and everything else now and
