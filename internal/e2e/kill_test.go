@@ -132,8 +132,8 @@ func awaitAll(t *testing.T, l *ledger) {
 	for group, bindings := range killGroups() {
 		due := l.due(bindings)
 		eventually(t, 90*time.Second, func() string {
-			if n := l.missing(group, due); n > 0 {
-				return fmt.Sprintf("group %s lacks %d of %d messages", group, n, len(due))
+			if n, oldest := l.missing(group, due); n > 0 {
+				return fmt.Sprintf("group %s lacks %d of %d messages, such as %s: %+v", group, n, len(due), oldest, l.entry(oldest))
 			}
 			return ""
 		})

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/kiteq/kiteq/client"
 	"github.com/kiteq/kiteq/internal/kite"
@@ -34,6 +35,7 @@ func (f fate) arrives() bool { return f == plain || f == committed || f == found
 type entry struct {
 	topic, kind string
 	fate        fate
+	at          time.Time // of the answer
 }
 
 // poison is the type that the moody group never takes.
@@ -87,6 +89,7 @@ func (l *ledger) publish(ctx context.Context, c *client.Client, n int) error {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	e.at = time.Now()
 	l.all[id] = e
 	return nil
 }
@@ -121,6 +124,12 @@ func (l *ledger) size() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return len(l.all)
+}
+
+func (l *ledger) entry(id string) entry {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.all[id]
 }
 
 func body(id string) []byte { return []byte("body of " + id) }
@@ -166,16 +175,19 @@ func bound(bindings []client.Binding, e entry) bool {
 	})
 }
 
-// missing counts what of the ids the group has not got.
-func (l *ledger) missing(group string, ids map[string]bool) (n int) {
+// missing counts what of the ids the group has not got, and names the one that was answered first.
+func (l *ledger) missing(group string, ids map[string]bool) (n int, oldest string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for id := range ids {
-		if l.got[group][id] == 0 {
-			n++
+		if l.got[group][id] > 0 {
+			continue
+		}
+		if n++; oldest == "" || l.all[id].at.Before(l.all[oldest].at) {
+			oldest = id
 		}
 	}
-	return n
+	return n, oldest
 }
 
 // verify reports what a group got and must not have.
@@ -197,24 +209,28 @@ func (l *ledger) verify(t *testing.T, group string, due map[string]bool) {
 	t.Logf("group %s: %d messages, %d repeats", group, len(l.got[group]), repeats)
 }
 
-// settleUndecided commits what nobody could decide: it was kept all the time.
+// settleUndecided commits what nobody could decide: it was kept all the time. The deliveries begin meanwhile,
+// so the handlers must not find the ledger locked.
 func (l *ledger) settleUndecided(t *testing.T, c *client.Client) {
 	t.Helper()
+	var open []string
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	count := 0
 	for id, e := range l.all {
-		if e.fate != undecided {
-			continue
+		if e.fate == undecided {
+			open = append(open, id)
+			e.fate = committed
+			l.all[id] = e
 		}
-		count++
-		if err := c.Decide(patient(t), e.topic, id, client.Commit, "by hand"); err != nil {
-			t.Errorf("commit %s: %v", id, err)
-		}
-		e.fate = committed
-		l.all[id] = e
 	}
-	t.Logf("%d transactions were undecided to the end", count)
+	l.mu.Unlock()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+	defer cancel()
+	for _, id := range open {
+		if err := c.Decide(ctx, "trade", id, client.Commit, "by hand"); err != nil {
+			t.Fatalf("commit %s: %v", id, err)
+		}
+	}
+	t.Logf("%d transactions were undecided to the end", len(open))
 }
 
 // verifyDeadLetters looks into the journal of a broker that has stopped: a poisoned message is in the group's
