@@ -22,7 +22,7 @@ func (r *releaser) Acked(_ string, acks []kite.Ack) {
 // BenchmarkRound sends a member as many messages as it has credit for, and takes its answers: an op is
 // one message, without the flow and the socket.
 func BenchmarkRound(b *testing.B) {
-	h := New(session.NewDirectory(0), kite.ClassSynced, address, slog.New(slog.DiscardHandler))
+	h := New(session.NewDirectory(0), kite.Classes{Store: kite.ClassSynced}, address, slog.New(slog.DiscardHandler))
 	h.Connect(&lane{}, &releaser{}, &watcher{})
 	s := h.Opened(&sink{})
 	s.Framing = uint8(protocol.FramingG)
