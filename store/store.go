@@ -52,11 +52,12 @@ type Journal interface {
 	Bounds(stream string) (first, next kite.Seq)
 
 	// Checkpoint durably replaces what Replay begins with by the records that state yields, which
-	// stand for everything appended before. Positions in their Ref stay valid.
+	// stand for everything appended before. Positions in their Ref stay valid. state may be asked twice.
 	Checkpoint(state func(yield func(*kite.Record) bool)) error
 
 	// Trim removes what nobody needs: a unit of storage goes when it is complete, older than
-	// BeforeMs and covered by the newest checkpoint, and holds no record that Needs names.
+	// BeforeMs and covered by the newest checkpoint, and holds no record that Needs names. Of a unit that
+	// holds few such records others may go. Needs is not kept, and what it names may only become less.
 	Trim(needs Needs) (Trimmed, error)
 
 	// Class names the durability that the journal was configured for. It gives that, and maybe others.
@@ -81,6 +82,9 @@ type Needs struct {
 	// SeenMs is since when Find must know of every id, Unix ms; 0: it need not. A unit with records as young
 	// stays, or of the newest record of each id Kind, ID and TimeMs do.
 	SeenMs int64
+	// MaxBytes ends the keeping of what nobody needs: while the journal holds more, its oldest units go
+	// although they are newer than BeforeMs. 0 is no limit.
+	MaxBytes int64
 }
 
 // Trimmed is what Trim removed.

@@ -74,13 +74,17 @@ type fileRow struct {
 	Bytes   int64  `json:"bytes"`
 	Batches int    `json:"batches,omitempty"`
 	Records int    `json:"records"`
-	State   string `json:"state"` // ok, note or damaged
-	Offset  *int64 `json:"offset,omitempty"`
-	Detail  string `json:"detail,omitempty"`
+	Gaps    int    `json:"gaps,omitempty"`
+	// GapBytes is what the gaps span.
+	GapBytes int64  `json:"gap_bytes,omitempty"`
+	State    string `json:"state"` // ok, note or damaged
+	Offset   *int64 `json:"offset,omitempty"`
+	Detail   string `json:"detail,omitempty"`
 }
 
 func newFileRow(f mmap.FileReport) fileRow {
-	r := fileRow{File: filepath.Base(f.Path), Kind: f.Kind, Bytes: f.Bytes, Batches: f.Batches, Records: f.Records, State: "ok"}
+	r := fileRow{File: filepath.Base(f.Path), Kind: f.Kind, Bytes: f.Bytes, Batches: f.Batches, Records: f.Records,
+		Gaps: f.Gaps, GapBytes: f.GapBytes, State: "ok"}
 	var bad *store.CorruptionError
 	switch {
 	case errors.As(f.Err, &bad):
@@ -100,6 +104,9 @@ func (r fileRow) text() string {
 	}
 	if r.Detail != "" {
 		state += ": " + r.Detail
+	}
+	if r.Gaps > 0 {
+		state += fmt.Sprintf(", %d gaps of %d bytes", r.Gaps, r.GapBytes)
 	}
 	return fmt.Sprintf("%s\t%s\t%d\t%d\t%s", r.File, r.Kind, r.Bytes, r.Records, state)
 }

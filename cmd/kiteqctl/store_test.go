@@ -46,6 +46,9 @@ func closedJournal(t *testing.T, change func([]byte) []byte) (dir string) {
 	if err := j.Close(); err != nil {
 		t.Fatal(err)
 	}
+	if err := os.Remove(filepath.Join(dir, "reserve")); err != nil {
+		t.Fatal(err)
+	}
 	if change == nil {
 		return dir
 	}

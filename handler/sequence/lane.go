@@ -267,7 +267,10 @@ func (l *Lane) checkpoint(retention time.Duration) {
 	if l.journal.Err() != nil {
 		return
 	}
-	if err := l.journal.Checkpoint(l.state.records); err != nil {
+	switch err := l.journal.Checkpoint(l.state.records); {
+	case errors.Is(err, store.ErrFull): // Trim may find room all the same: what the one before covers
+		l.log.Error("no room for a checkpoint", "err", err, "hint", "free disk space")
+	case err != nil:
 		l.log.Error("checkpoint failed", "err", err)
 		return
 	}
@@ -287,7 +290,10 @@ func (l *Lane) checkpoint(retention time.Duration) {
 // undecided message.
 func (l *Lane) needs(retention time.Duration) store.Needs {
 	nowMs := kite.UnixMs(l.now())
-	n := store.Needs{Floors: map[string]kite.Seq{}, BeforeMs: nowMs - retention.Milliseconds(), SeenMs: l.seen.sinceMs(nowMs)}
+	n := store.Needs{
+		Floors: map[string]kite.Seq{}, BeforeMs: nowMs - retention.Milliseconds(),
+		SeenMs: l.seen.sinceMs(nowMs), MaxBytes: int64(l.options.RetentionBytes),
+	}
 	topics := map[string]bool{}
 	for _, route := range l.routes.Routes() {
 		if !route.Durable() {

@@ -27,6 +27,10 @@ type Options struct {
 	Classes map[string]kite.Class `toml:"-"`
 	// Retention is how long messages are kept after every durable group has settled them. Default 1h.
 	Retention time.Duration `toml:"retention"`
+	// RetentionBytes ends Retention early: while the journal is larger, the oldest of what everybody has
+	// settled goes. What a durable group still needs stays. Default 0: no limit. It counts at checkpoints,
+	// so the journal may be larger by CheckpointBytes.
+	RetentionBytes kite.ByteSize `toml:"retention_bytes"`
 }
 
 // WithDefaults returns the options with the default in place of every zero.
@@ -57,5 +61,6 @@ func (o Options) Validate() error {
 	problems.Check(o.InboxBytes >= 4<<20, "inbox bytes %v: use 4MiB or more", o.InboxBytes)
 	problems.Check(o.CheckpointBytes >= 1<<20, "checkpoint bytes %v: use 1MiB or more", o.CheckpointBytes)
 	problems.Check(o.Retention > 0, "retention %v: use more than 0", o.Retention)
+	problems.Check(o.RetentionBytes >= 0, "retention bytes %v: use 0 or more", o.RetentionBytes)
 	return problems.Err()
 }

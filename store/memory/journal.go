@@ -223,7 +223,8 @@ func (j *Journal) Trim(needs store.Needs) (store.Trimmed, error) {
 	defer j.mu.Unlock()
 	hurt := map[*stream]bool{}
 	j.chunks = slices.DeleteFunc(j.chunks, func(c *chunk) bool {
-		if c.newestMs >= needs.BeforeMs || c.position(len(c.slots)) > j.covered || c.needed(needs) {
+		over := needs.MaxBytes > 0 && j.bytes > needs.MaxBytes
+		if c.newestMs >= needs.BeforeMs && !over || c.position(len(c.slots)) > j.covered || c.needed(needs) {
 			return false
 		}
 		c.sealed = true

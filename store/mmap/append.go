@@ -10,7 +10,7 @@ import (
 //
 // Errors of code Invalid (a record the layout cannot hold, a Seq out of order, a Ref to nowhere) and
 // TooLarge (over Options.MaxBatchBytes) keep nothing of the batch, as does store.ErrFull when the
-// disk has no room for the next segment.
+// disk has no room for the next segment, or the batch has messages and the reserve was given up.
 func (j *Journal) Append(batch []*kite.Record) error {
 	if err := j.usable(); err != nil || len(batch) == 0 {
 		return err
@@ -19,7 +19,7 @@ func (j *Journal) Append(batch []*kite.Record) error {
 	if err != nil {
 		return err
 	}
-	if err := j.room(size); err != nil {
+	if err := j.room(size, settles(batch)); err != nil {
 		return err
 	}
 	at := j.open.end
@@ -63,7 +63,10 @@ func (j *Journal) prepare(batch []*kite.Record) (size int64, err error) {
 // place checks that r is the next of its stream and returns it, nil for a record of none.
 func (j *Journal) place(r *kite.Record) (*stream, error) {
 	if r.Kind == kite.KindCommit {
-		if j.find(r.Ref) == nil {
+		j.mu.RLock()
+		bytes := j.find(r.Ref)
+		j.mu.RUnlock()
+		if bytes == nil {
 			return nil, kite.Errorf(kite.Invalid, "commit of topic %s: nothing was prepared at position %d", r.Topic, r.Ref)
 		}
 	}
@@ -163,7 +166,7 @@ func (s *segment) keep(st *stream, seq kite.Seq) {
 	s.late[st] = max(s.late[st], seq)
 }
 
-// find returns the segment in which pos lies, or nil. Readers call it under mu.
+// find returns the segment in which pos lies, or nil, also for one in a gap. It is called under mu.
 func (j *Journal) find(pos kite.Position) *segment {
 	i, found := slices.BinarySearchFunc(j.segments, pos, compareBase)
 	if !found {
@@ -172,5 +175,5 @@ func (j *Journal) find(pos kite.Position) *segment {
 	if i < 0 || pos < j.segments[i].position(segmentHeader) || pos >= j.segments[i].limit() {
 		return nil
 	}
-	return j.segments[i]
+	return j.segments[i].unlessGapped(pos)
 }

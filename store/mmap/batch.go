@@ -26,7 +26,13 @@ import (
 // one question of recovery that the bytes alone cannot: a broken batch with whole ones behind it is
 // damage if one of those says it had been durable, and else the order in which a dying machine
 // happened to write its pages.
+//
+// A gap stands where batches were that Trim has removed. It has the header of a batch with gapCount
+// in place of the count, the sequence of the batch that follows it, and a checksum over the header
+// only: what it spans is given back to the disk. length leads to the batch behind it.
 const batchHeader = 40
+
+const gapCount = 1<<32 - 1
 
 const batchAlign = 8
 
@@ -36,6 +42,7 @@ type batch struct {
 	position kite.Position
 	sequence uint64
 	durable  kite.Position
+	gap      bool // sequence is then that of the batch behind it
 }
 
 var (
@@ -80,10 +87,31 @@ func readBatch(b []byte, epoch uint32, position kite.Position) (h batch, err err
 	if h.length < batchHeader || h.length%batchAlign != 0 || h.length > int64(len(b)) {
 		return h, fmt.Errorf("a batch of %d bytes where %d are left", h.length, len(b))
 	}
+	if le.Uint32(b[8:]) == gapCount && gapChecksum(b) == le.Uint32(b[4:]) {
+		h.gap, h.count = true, 0
+		return h, nil
+	}
 	if crc32.Checksum(b[8:h.length], castagnoli) != le.Uint32(b[4:]) {
 		return h, errChecksum
 	}
 	return h, nil
+}
+
+// sealGap fills in the header of a gap.
+func sealGap(b []byte, h batch, epoch uint32) {
+	le := binary.LittleEndian
+	le.PutUint32(b, uint32(h.length))
+	le.PutUint32(b[8:], gapCount)
+	le.PutUint32(b[12:], epoch)
+	le.PutUint64(b[16:], uint64(h.position))
+	le.PutUint64(b[24:], h.sequence)
+	le.PutUint64(b[32:], uint64(h.durable))
+	le.PutUint32(b[4:], gapChecksum(b))
+}
+
+// gapChecksum covers the length, too: in a batch the checksum does so by what it spans.
+func gapChecksum(b []byte) uint32 {
+	return crc32.Update(crc32.Checksum(b[8:batchHeader], castagnoli), castagnoli, b[:4])
 }
 
 // records visits the records of a checked batch with their offset in b. The visited record lacks

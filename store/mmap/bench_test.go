@@ -84,3 +84,49 @@ func trimBenchmark(b *testing.B, j *Journal) {
 		b.Fatal(err)
 	}
 }
+
+// BenchmarkCompact looks through a segment of 256 MiB, of which a hundredth is needed, and punches it.
+func BenchmarkCompact(b *testing.B) {
+	const segment = 256 << 20
+	for _, body := range []int{200, 2000} {
+		b.Run(fmt.Sprintf("body=%d", body), func(b *testing.B) {
+			b.SetBytes(segment)
+			for range b.N {
+				b.StopTimer()
+				dir := b.TempDir()
+				j := mustOpen(b, Options{Dir: dir, SegmentBytes: segment, Sync: SyncOS})
+				batch, slow, fast := make([]*kite.Record, 0, 101), 0, 0
+				for len(j.segments) < 2 {
+					slow++
+					batch = append(batch[:0], message("slow", slow, body))
+					for range 100 {
+						fast++
+						batch = append(batch, message("fast", fast, body))
+					}
+					mustAppend(b, j, batch[:1]...)
+					for at := 1; at <= 100; at += 20 {
+						mustAppend(b, j, batch[at:at+20]...)
+					}
+				}
+				if err := j.Checkpoint(func(func(*kite.Record) bool) {}); err != nil {
+					b.Fatal(err)
+				}
+				needs := store.Needs{BeforeMs: 1 << 60, Floors: map[string]kite.Seq{"slow": kite.Seq(slow - slow/10)}}
+				b.StartTimer()
+				if _, err := j.Trim(needs); err != nil {
+					b.Fatal(err)
+				}
+				b.StopTimer()
+				seg := j.segments[0]
+				if len(seg.gaps) == 0 {
+					b.Fatal("not compacted")
+				}
+				b.ReportMetric(float64(len(seg.gaps)), "gaps")
+				b.ReportMetric(float64(seg.size()), "left-B")
+				mustClose(b, j)
+				removeAll(b, dir+"/*")
+				b.StartTimer()
+			}
+		})
+	}
+}

@@ -46,8 +46,8 @@ type checkpoint struct {
 func (c *checkpoint) release(fs FS) { _ = fs.Unmap(c.data) }
 
 // Checkpoint writes what Replay will begin with. See store.Journal. It syncs the journal first,
-// whatever Class says. The newest two are kept. On a full disk it returns store.ErrFull and the
-// checkpoint before stays the newest.
+// whatever Class says. The newest two are kept. When a full disk has no room for it even without the
+// reserve it returns store.ErrFull, and the checkpoint before stays the newest.
 func (j *Journal) Checkpoint(state func(yield func(*kite.Record) bool)) error {
 	if err := j.usable(); err != nil {
 		return err
@@ -58,7 +58,14 @@ func (j *Journal) Checkpoint(state func(yield func(*kite.Record) bool)) error {
 	number := j.snapshot + 1
 	path := numbered(j.o.Dir, number, checkpointExt)
 	position := j.tail()
-	if err := j.writeCheckpoint(path+tempExt, number, position, state); err != nil {
+	size, err := j.writeCheckpoint(path+tempExt, number, position, state)
+	if errors.Is(err, store.ErrFull) && j.reserve > 0 {
+		if err := j.spend("a checkpoint", 0); err != nil {
+			return err
+		}
+		size, err = j.writeCheckpoint(path+tempExt, number, position, state)
+	}
+	if err != nil {
 		return err
 	}
 	if err := j.fs.Rename(path+tempExt, path); err != nil {
@@ -76,7 +83,8 @@ func (j *Journal) Checkpoint(state func(yield func(*kite.Record) bool)) error {
 		}
 		j.snapshots = j.snapshots[1:]
 	}
-	return nil
+	half := j.reserveBytes() / 2
+	return j.restock(half, min(half, size+size/4))
 }
 
 // tail returns where the next batch goes, or would if a segment were open.
@@ -87,10 +95,10 @@ func (j *Journal) tail() kite.Position {
 	return 0
 }
 
-func (j *Journal) writeCheckpoint(path string, number uint64, position kite.Position, state func(yield func(*kite.Record) bool)) error {
+func (j *Journal) writeCheckpoint(path string, number uint64, position kite.Position, state func(yield func(*kite.Record) bool)) (size int64, err error) {
 	file, err := j.fs.Create(path)
 	if err != nil {
-		return j.full("create "+path, err)
+		return 0, j.full("create "+path, err)
 	}
 	w := &checkpointWriter{file: file, at: checkpointHeader}
 	heads := 0
@@ -129,7 +137,7 @@ func (j *Journal) writeCheckpoint(path string, number uint64, position kite.Posi
 	if w.err == nil && refused == nil {
 		w.err = file.Sync()
 	}
-	return j.finish(path, file, w.err, refused)
+	return w.at, j.finish(path, file, w.err, refused)
 }
 
 // finish closes a temporary checkpoint and removes one that did not come about.

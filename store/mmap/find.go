@@ -15,6 +15,11 @@ type ids struct {
 	file  *idFile
 }
 
+// any tells whether the segment has a record with an id.
+func (s *ids) any() bool {
+	return s.file == nil && s.table == nil || s.file != nil && s.file.count > 0 || s.table != nil && s.table.count > 0
+}
+
 // find appends the offsets of the records that may have the id.
 func (s *ids) find(id kite.MessageID, offsets []uint32) []uint32 {
 	switch {
@@ -45,6 +50,9 @@ func (j *Journal) Find(id kite.MessageID, sinceMs int64, visit func(*kite.Record
 		}
 		slices.Sort(w.offsets)
 		for _, off := range slices.Backward(w.offsets) {
+			if w.seg.gapped(w.seg.position(int64(off))) {
+				continue
+			}
 			topic, err := w.seg.record(int64(off), &w.rec)
 			if err != nil {
 				return err
@@ -146,7 +154,7 @@ func (j *Journal) saveIDs(seg *segment) {
 		return // it was trimmed while the job waited
 	}
 	path := numbered(j.o.Dir, seg.number, idsExt)
-	mapping, err := j.writeDerived(path, buildIDs(seg, table))
+	mapping, err := j.writeDerived(path, buildIDs(seg, table), false)
 	if err != nil {
 		j.log.Warn("write the id index of a segment", "file", path, "err", err)
 		return

@@ -41,6 +41,9 @@ type File interface {
 	Allocate(size int64) error
 	// Truncate drops the bytes from size on.
 	Truncate(size int64) error
+	// Punch gives the disk blocks of size bytes at off back; they read as zeros then. Both are
+	// multiples of punchBlock. errors.ErrUnsupported says that the file system cannot.
+	Punch(off, size int64) error
 	// Sync is fdatasync: the bytes, and the size when it changed.
 	Sync() error
 	// Map maps the first size bytes for reading; later writes show up in it. It outlives Close.

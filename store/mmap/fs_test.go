@@ -87,6 +87,10 @@ func (f faultyFile) Truncate(size int64) error {
 	return do(f.fault, nothing, func() error { return f.File.Truncate(size) })
 }
 
+func (f faultyFile) Punch(off, size int64) error {
+	return do(f.fault, func() error { return f.File.Punch(off, size/2/punchBlock*punchBlock) }, func() error { return f.File.Punch(off, size) })
+}
+
 func (f faultyFile) Sync() error {
 	return do(f.fault, nothing, f.File.Sync)
 }

@@ -107,6 +107,24 @@ func (s *stream) add(seg *segment, seq kite.Seq, off int64) {
 	s.next = seq + 1
 }
 
+// skip notes that the stream's records before seq are in gaps of the open segment.
+func (s *stream) skip(seq kite.Seq) {
+	if len(s.open) > 0 {
+		s.open = append(s.open, make([]uint32, seq-s.next)...)
+	}
+}
+
+// part returns the part in which seq lies, which must be in a sealed segment.
+func (s *stream) part(seq kite.Seq) part {
+	i, _ := slices.BinarySearchFunc(s.parts, seq, func(p part, seq kite.Seq) int {
+		if p.next() <= seq {
+			return -1
+		}
+		return 1
+	})
+	return s.parts[i]
+}
+
 // forget removes the part that lies in seg.
 func (s *stream) forget(seg *segment) {
 	s.parts = slices.DeleteFunc(s.parts, func(p part) bool { return p.seg == seg })
@@ -121,7 +139,10 @@ func (s *stream) forget(seg *segment) {
 //	| entries: offset of each record (4), stream by stream, by Seq                                |
 //	| streams: first seq (8), count (4), length of name (4), name                                 |
 //	| late:    segment number (8), highest seq (8), stream (4): commits here of bytes lying there |
+//	| gaps:    from (4), to (4), sequence of the batch at to (8)                                  |
 //	+---------------------------------------------------------------------------------------------+
+//
+// The entry of a record that lies in a gap is 0. Version 2 has gaps, version 1 has none.
 const (
 	indexHeader  = 64
 	indexMagic   = "KITEQIDX"
@@ -161,8 +182,8 @@ func buildIndex(s *segment, late map[lateCommit]kite.Seq) []byte {
 		b = le.AppendUint64(b, uint64(seq))
 		b = le.AppendUint32(b, ordinal[at.stream])
 	}
+	b = appendGaps(b, s.gaps)
 	copy(b, indexMagic)
-	le.PutUint32(b[8:], indexVersion)
 	le.PutUint64(b[16:], s.number)
 	le.PutUint64(b[24:], uint64(s.base))
 	le.PutUint64(b[32:], uint64(s.end))
@@ -171,16 +192,28 @@ func buildIndex(s *segment, late map[lateCommit]kite.Seq) []byte {
 	le.PutUint32(b[48:], uint32(entries))
 	le.PutUint32(b[52:], uint32(len(late)))
 	le.PutUint64(b[56:], uint64(s.newestMs))
-	le.PutUint32(b[12:], crc32.Checksum(b[16:], castagnoli))
+	sealIndex(b, len(s.gaps))
 	return b
+}
+
+// sealIndex fills in version and checksum.
+func sealIndex(b []byte, gaps int) {
+	version := uint32(indexVersion)
+	if gaps > 0 {
+		version = gappedVersion
+	}
+	binary.LittleEndian.PutUint32(b[8:], version)
+	binary.LittleEndian.PutUint32(b[12:], crc32.Checksum(b[16:], castagnoli))
 }
 
 // indexTable is a checked index.
 type indexTable struct {
 	end      int64
 	newestMs int64
+	entries  int
 	streams  []indexStream
 	late     []indexLate
+	gaps     []gap
 }
 
 type indexStream struct {
@@ -201,8 +234,8 @@ var errIndex = errors.New("no index of this segment")
 // readIndex checks b as the index of s and decodes its tables. It trusts no length in it.
 func readIndex(b []byte, s *segment) (t indexTable, err error) {
 	le := binary.LittleEndian
-	if len(b) < indexHeader || string(b[:8]) != indexMagic || le.Uint32(b[8:]) != indexVersion ||
-		le.Uint64(b[16:]) != s.number || le.Uint64(b[24:]) != uint64(s.base) || le.Uint32(b[40:]) != s.epoch {
+	if len(b) < indexHeader || string(b[:8]) != indexMagic || le.Uint32(b[8:]) < indexVersion ||
+		le.Uint32(b[8:]) > gappedVersion || le.Uint64(b[16:]) != s.number || le.Uint64(b[24:]) != uint64(s.base) || le.Uint32(b[40:]) != s.epoch {
 		return t, errIndex
 	}
 	if crc32.Checksum(b[16:], castagnoli) != le.Uint32(b[12:]) {
@@ -210,6 +243,7 @@ func readIndex(b []byte, s *segment) (t indexTable, err error) {
 	}
 	t.end, t.newestMs = int64(le.Uint64(b[32:])), int64(le.Uint64(b[56:]))
 	streams, entries, late := int(le.Uint32(b[44:])), int(le.Uint32(b[48:])), int(le.Uint32(b[52:]))
+	t.entries = entries
 	if t.end < segmentHeader || t.end > int64(len(s.data)) || entries > (len(b)-indexHeader)/4 {
 		return t, errIndex
 	}
@@ -228,10 +262,13 @@ func readIndex(b []byte, s *segment) (t indexTable, err error) {
 		at += e.count
 		t.streams = append(t.streams, e)
 	}
-	if len(rest) != 20*late {
+	if len(rest) < 20*late {
 		return t, errIndex
 	}
-	for ; len(rest) > 0; rest = rest[20:] {
+	if t.gaps, err = readGaps(rest[20*late:], t.end); err != nil || (len(t.gaps) > 0) != (le.Uint32(b[8:]) == gappedVersion) {
+		return t, errIndex
+	}
+	for rest = rest[:20*late]; len(rest) > 0; rest = rest[20:] {
 		l := indexLate{segment: le.Uint64(rest), seq: kite.Seq(le.Uint64(rest[8:])), stream: int(le.Uint32(rest[16:]))}
 		if l.stream >= streams {
 			return t, errIndex

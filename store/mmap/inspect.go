@@ -21,12 +21,15 @@ import (
 type FileReport struct {
 	// Path of the file; one that is missing has a report with Err, too.
 	Path string
-	// Kind is segment, index, ids, checkpoint, cut, temporary, foreign or missing.
+	// Kind is segment, index, ids, checkpoint, reserve, cut, temporary, foreign or missing.
 	Kind string
 	// Bytes is the size of the file.
 	Bytes int64
 	// Batches and Records are whole ones; the Records of an index and of ids are their entries.
 	Batches, Records int
+	// Gaps is how many gaps a segment has, GapBytes what they span: bytes that nobody needed any more.
+	Gaps     int
+	GapBytes int64
 	// Note says what a crash has left and the next start puts right.
 	Note string
 	// Err is the first damage, nil when there is none: a *store.CorruptionError says where.
@@ -121,6 +124,8 @@ func (in *inspector) files() error {
 		case name == lockName || name == "lost+found" || name[0] == '.':
 		case ok && (ext == segmentExt || ext == indexExt || ext == idsExt || ext == checkpointExt):
 			numbers[ext] = append(numbers[ext], number)
+		case name == reserveName:
+			in.other(name, "reserve", "", nil)
 		case filepath.Ext(name) == tempExt:
 			in.other(name, "temporary", "unfinished: the next start removes it", nil)
 		case filepath.Ext(name) == cutExt:
@@ -195,6 +200,7 @@ func (in *inspector) segment(number uint64, data []byte, f *FileReport) error {
 	if err := seg.readHeader(); err != nil {
 		return err
 	}
+	in.gaps(seg, f)
 	var rec kite.Record
 	topics := map[string]string{}
 	end, _, stop, err := seg.scan(segmentHeader, seg.sequence, func(off int64, h batch) error {
@@ -213,6 +219,11 @@ func (in *inspector) segment(number uint64, data []byte, f *FileReport) error {
 			return nil
 		})
 	})
+	f.Gaps = len(seg.gaps)
+	in.segments[number].gaps = seg.gaps
+	for _, g := range seg.gaps {
+		f.GapBytes += g.to - g.from
+	}
 	if errors.Is(err, errEnough) {
 		in.enough = true
 		return nil
@@ -228,6 +239,26 @@ func (in *inspector) segment(number uint64, data []byte, f *FileReport) error {
 		return seg.corrupt(end, stop)
 	}
 	return nil
+}
+
+// gaps takes those from the segment's index that a crash may have kept out of the segment.
+func (in *inspector) gaps(seg *segment, f *FileReport) {
+	data, err := mapFile(in.fs, numbered(in.dir, seg.number, indexExt))
+	if err != nil {
+		return
+	}
+	defer func() { _ = in.fs.Unmap(data) }()
+	err = guarded(f.Path, data, func() error {
+		t, err := readIndex(data, seg)
+		seg.end, seg.gaps = t.end, t.gaps
+		return err
+	})
+	if err != nil {
+		seg.gaps = nil
+	}
+	if patches, err := seg.patches(); err == nil && len(patches) > 0 {
+		f.Note = "its gaps are not complete: the next start completes them"
+	}
 }
 
 // index compares the entries with the records that they lead to. One that cannot be used is made again.
@@ -249,6 +280,9 @@ func (in *inspector) index(number uint64, data []byte, f *FileReport) error {
 		for k := range e.count {
 			at := 4 * int64(e.at+k)
 			off := int64(binary.LittleEndian.Uint32(entries[at:]))
+			if off == 0 {
+				continue // its record lies in a gap
+			}
 			err := guarded(seg.path, seg.data, func() (err error) {
 				topic, err = seg.record(off, &rec)
 				return err
@@ -285,6 +319,9 @@ func (in *inspector) ids(number uint64, data []byte, f *FileReport) error {
 	for i := range ids.count {
 		entry := ids.entry(i)
 		off := int64(uint32(entry))
+		if _, in := gapAt(seg.gaps, off); in {
+			continue
+		}
 		err := guarded(seg.path, seg.data, func() error {
 			_, err := seg.record(off, &rec)
 			return err

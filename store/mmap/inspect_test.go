@@ -151,7 +151,7 @@ func TestInspectLocked(t *testing.T) {
 	if _, err := Inspect(dir, false, nil); !errors.Is(err, store.ErrLocked) {
 		t.Errorf("inspect an open journal: %v, want ErrLocked", err)
 	}
-	if reports, err := Inspect(dir, true, nil); err != nil || len(reports) != 1 || reports[0].Records != 1 {
+	if reports, err := Inspect(dir, true, nil); err != nil || len(reports) != 2 || reports[0].Records != 1 || reports[1].Kind != "reserve" {
 		t.Errorf("inspect an open journal by force: %+v, %v", reports, err)
 	}
 	mustClose(t, j)

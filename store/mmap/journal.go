@@ -46,6 +46,9 @@ type Journal struct {
 
 	mending mending
 
+	compacting atomic.Bool // a job for it is queued or under way
+	noHoles    atomic.Bool // the file system cannot punch them
+
 	// Of the lane.
 	replayed  bool
 	appended  bool   // something since Open: Close leaves a mark
@@ -58,6 +61,7 @@ type Journal struct {
 	late      map[lateCommit]kite.Seq // of the open segment
 	restore   *checkpoint             // what Replay begins with; nil afterwards or when there is none
 	covered   kite.Position           // what the newest checkpoint stands for
+	reserve   int64                   // what the reserve has now, bytes
 	snapshot  uint64                  // the number of the newest checkpoint file
 	snapshots []uint64                // the numbers of all, in the order they go
 }

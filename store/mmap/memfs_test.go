@@ -135,6 +135,13 @@ func (f memFile) Truncate(size int64) error {
 	return nil
 }
 
+func (f memFile) Punch(off, size int64) error {
+	f.fs.mu.Lock()
+	defer f.fs.mu.Unlock()
+	clear(f.fs.files[f.name][off:][:size])
+	return nil
+}
+
 func (f memFile) Sync() error { return nil }
 
 func (f memFile) Map(size int64) ([]byte, error) { return f.fs.files[f.name][:size:size], nil }

@@ -236,6 +236,13 @@ func (f powerFile) Truncate(size int64) error {
 	return nil
 }
 
+func (f powerFile) Punch(off, size int64) error {
+	clear(f.node.data[off:][:size])
+	f.node.change(change{p: make([]byte, size), off: off})
+	f.fs.after()
+	return nil
+}
+
 func (f powerFile) Sync() error {
 	if !f.fs.lies(f.name) {
 		f.node.synced, f.node.changes = bytes.Clone(f.node.data), nil

@@ -108,10 +108,13 @@ func (j *Journal) run(w *walk, name string, from kite.Seq) error {
 	return nil
 }
 
-// visible reads the i-th record of the run into w.rec as Read shows it. It is false for a commit
-// whose bytes are gone.
+// visible reads the i-th record of the run into w.rec as Read shows it. It is false for a record in a
+// gap, and for a commit whose bytes are gone.
 func (j *Journal) visible(w *walk, i int) (bool, error) {
 	off, seq := int64(w.places[i]), w.first+kite.Seq(i)
+	if off == 0 {
+		return false, nil
+	}
 	topic, err := w.seg.record(off, &w.rec)
 	if err != nil {
 		return false, err
@@ -134,12 +137,12 @@ func (j *Journal) visible(w *walk, i int) (bool, error) {
 // bytesOf returns the segment in which the prepared record of w.commit lies, nil when it was trimmed.
 func (j *Journal) bytesOf(w *walk) *segment {
 	ref := w.commit.Ref
-	if ref >= w.seg.base && ref < w.commit.Position {
-		return w.seg
-	}
 	// other is older than a commit that refers to it, so it is sealed and its end stays.
+	if ref >= w.seg.base && ref < w.commit.Position {
+		return w.seg.unlessGapped(ref)
+	}
 	if w.other != nil && ref >= w.other.base && ref < w.other.limit() {
-		return w.other
+		return w.other.unlessGapped(ref)
 	}
 	j.mu.RLock()
 	defer j.mu.RUnlock()
@@ -153,6 +156,13 @@ func (j *Journal) bytesOf(w *walk) *segment {
 	}
 	w.other = seg
 	return seg
+}
+
+func (s *segment) unlessGapped(pos kite.Position) *segment {
+	if s.gapped(pos) {
+		return nil
+	}
+	return s
 }
 
 // prepared makes w.rec the message that w.commit committed.

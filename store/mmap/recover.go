@@ -123,7 +123,7 @@ func (r *recovery) list() error {
 	for _, name := range names {
 		number, ext, ok := parseName(name)
 		switch {
-		case name == lockName || name == "lost+found" || strings.HasPrefix(name, "."):
+		case name == lockName || name == reserveName || name == "lost+found" || strings.HasPrefix(name, "."):
 		case ok && ext == segmentExt:
 			r.numbers = append(r.numbers, number)
 		case ok && ext == indexExt:
@@ -253,7 +253,7 @@ func (r *recovery) take(seg *segment, b []byte, t indexTable) error {
 			return errIndex
 		}
 	}
-	seg.index, seg.mapped, seg.end, seg.newestMs = b, true, t.end, t.newestMs
+	seg.index, seg.mapped, seg.end, seg.newestMs, seg.gaps = b, true, t.end, t.newestMs, t.gaps
 	for i, e := range t.streams {
 		st, p := streams[i], part{seg: seg, first: e.first, count: e.count, at: e.at}
 		j.streams[st.name] = st
@@ -272,6 +272,11 @@ func (r *recovery) take(seg *segment, b []byte, t indexTable) error {
 // chain checks that the checkpoint and the segments know the same journal.
 func (r *recovery) chain() error {
 	j := r.j
+	for _, seg := range j.segments {
+		if n := len(seg.gaps); n > 0 && seg.position(seg.gaps[n-1].to) > j.covered {
+			return r.missing(seg.path, errUncovered)
+		}
+	}
 	switch end := j.tail(); {
 	case len(j.segments) == 0 && (j.covered > 0 || r.damaged != nil):
 		return r.missing(numbered(j.o.Dir, j.snapshot, checkpointExt), errors.New("the segments that it refers to are missing"))

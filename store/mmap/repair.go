@@ -44,6 +44,19 @@ func (r *recovery) repair() error {
 			return fmt.Errorf("prepare the last segment %s: %w", j.segments[n-1].path, err)
 		}
 	}
+	// Headers of gaps come before anything else; what is left to punch is for the next Trim.
+	for _, seg := range j.segments {
+		patches, err := seg.patches()
+		if err == nil && len(patches) > 0 {
+			err = j.carve(seg)
+		}
+		if err != nil {
+			return fmt.Errorf("finish the gaps of %s: %w", seg.path, err)
+		}
+	}
+	if err := j.restock(); err != nil {
+		return err
+	}
 	if err := j.fs.SyncDir(j.o.Dir); err != nil {
 		return fmt.Errorf("sync the directory: %w", err)
 	}

@@ -59,6 +59,9 @@ func (p *replayer) segment(seg *segment, from kite.Position) error {
 	off := int64(from - seg.base)
 	for off < seg.end {
 		h, err := readBatch(seg.data[off:], seg.epoch, seg.position(off))
+		if h.gap {
+			err = errUncovered
+		}
 		if err != nil {
 			return seg.corrupt(off, fmt.Errorf("%w; the segment ends at offset %d", err, seg.end))
 		}

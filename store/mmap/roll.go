@@ -31,7 +31,12 @@ import (
 const maxRetired = 4
 
 // room makes the open segment one that takes size more bytes.
-func (j *Journal) room(size int64) error {
+//
+// A batch that settles may take what the reserve had; one with messages needs the reserve to be whole.
+func (j *Journal) room(size int64, settles bool) error {
+	if !settles && !j.reserved() {
+		return &kite.Error{Code: kite.Busy, Op: "append", Err: errSpent}
+	}
 	if j.open != nil && j.open.end+size <= int64(len(j.open.data)) {
 		return nil
 	}
@@ -40,7 +45,14 @@ func (j *Journal) room(size int64) error {
 			return err
 		}
 	}
-	return j.create(max(int64(j.o.SegmentBytes), segmentHeader+size))
+	err := j.create(max(int64(j.o.SegmentBytes), segmentHeader+size))
+	if errors.Is(err, store.ErrFull) && settles {
+		if err := j.spend("what settles", j.reserveBytes()/2); err != nil {
+			return err
+		}
+		err = j.create(max(j.reserveBytes()/spareSegments, segmentHeader+size))
+	}
+	return err
 }
 
 // roll retires the open segment and has it sealed.
@@ -131,7 +143,7 @@ func recycle(places []uint32) []uint32 {
 // saveIndex writes the index to its file and maps it. The file is derived: when it cannot be
 // written the index stays in memory and the next Open rebuilds it.
 func (j *Journal) saveIndex(seg *segment) {
-	mapping, err := j.writeDerived(numbered(j.o.Dir, seg.number, indexExt), seg.index)
+	mapping, err := j.writeDerived(numbered(j.o.Dir, seg.number, indexExt), seg.index, false)
 	if err != nil {
 		j.log.Warn("write the index of a segment", "file", seg.path, "err", err)
 		return
@@ -141,14 +153,17 @@ func (j *Journal) saveIndex(seg *segment) {
 	seg.index, seg.mapped = mapping, true
 }
 
-// writeDerived makes a file of b and maps it.
-func (j *Journal) writeDerived(path string, b []byte) ([]byte, error) {
+// writeDerived makes a file of b, synced or not, and maps it.
+func (j *Journal) writeDerived(path string, b []byte, synced bool) ([]byte, error) {
 	file, err := j.fs.Create(path + tempExt)
 	if err != nil {
 		return nil, err
 	}
 	var mapping []byte
 	_, err = file.WriteAt(b, 0)
+	if err == nil && synced {
+		err = file.Sync()
+	}
 	if err == nil {
 		mapping, err = file.Map(int64(len(b)))
 	}

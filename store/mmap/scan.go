@@ -17,7 +17,7 @@ func (r *recovery) scan(seg *segment) (stop, err error) {
 			if rec.Kind == kite.KindCommit && rec.Ref >= seg.position(off+at) {
 				return &recordError{at, fmt.Errorf("a commit refers to %d, which comes after it", rec.Ref)}
 			}
-			st, err := r.place(&rec, topic)
+			st, err := r.place(seg, &rec, topic)
 			if err != nil {
 				return &recordError{at, err}
 			}
@@ -29,7 +29,7 @@ func (r *recovery) scan(seg *segment) (stop, err error) {
 }
 
 // place returns the stream of a record that was read, nil when it has none.
-func (r *recovery) place(rec *kite.Record, topic []byte) (*stream, error) {
+func (r *recovery) place(seg *segment, rec *kite.Record, topic []byte) (*stream, error) {
 	j := r.j
 	j.key = append(j.key[:0], topic...)
 	switch rec.Kind {
@@ -47,9 +47,11 @@ func (r *recovery) place(rec *kite.Record, topic []byte) (*stream, error) {
 		st = newStream(string(j.key))
 		j.streams[st.name] = st
 	}
-	// Only a trimmed segment, so never one segment in itself, may leave a gap.
-	if rec.Seq > maxSeq || rec.Seq < st.next || len(st.open) > 0 && rec.Seq != st.next {
+	// Trimmed segments, and gaps within one, may leave records out.
+	missing := rec.Seq - st.next
+	if rec.Seq > maxSeq || rec.Seq < st.next || len(st.open) > 0 && missing > 0 && missing > seg.spanned() {
 		return nil, fmt.Errorf("seq %d of %s where %d belongs", rec.Seq, st.name, st.next)
 	}
+	st.skip(rec.Seq)
 	return st, nil
 }

@@ -28,6 +28,7 @@ const (
 	segmentHeader  = 64
 	segmentMagic   = "KITEQSEG"
 	segmentVersion = 1
+	gappedVersion  = 2 // of a segment with gaps, and of its index
 )
 
 // segment is one file of the journal and its mapping.
@@ -56,6 +57,11 @@ type segment struct {
 	holds    []hold               // newest is set when it is sealed
 	late     map[*stream]kite.Seq // the highest Seq whose bytes lie here and whose commit lies later
 	ids      ids
+	gaps     []gap // in order; they change only when the journal has the only reference
+
+	freed   atomic.Int64 // bytes that were punched
+	carved  atomic.Bool  // the file is what gaps say
+	weighed atomic.Int64 // how much was claimed when the segment was last looked through, 0 for never
 }
 
 func (s *segment) position(off int64) kite.Position { return s.base + kite.Position(off) }
@@ -101,11 +107,21 @@ func (s *segment) dropIndex() {
 }
 
 // scan visits the whole batches from off on, the first having the sequence, and returns where they
-// end, the sequence expected there and why it is no batch: errEnd, or what is wrong with it.
+// end, the sequence expected there and why it is no batch: errEnd, or what is wrong with it. Gaps are
+// stepped over and noted; one that is known already need not have its header.
 func (s *segment) scan(off int64, sequence uint64, visit func(off int64, h batch) error) (end int64, next uint64, stop, err error) {
 	for {
 		h, stop := readBatch(s.data[off:], s.epoch, s.position(off))
-		if stop == nil && h.sequence != sequence {
+		if g, known := gapAt(s.gaps, off); known && g.from == off && (stop != nil || h.gap) {
+			off, sequence = g.to, g.next
+			continue
+		}
+		if stop == nil && h.gap && h.sequence > sequence {
+			s.gaps = append(s.gaps, gap{off, off + h.length, h.sequence})
+			off, sequence = off+h.length, h.sequence
+			continue
+		}
+		if stop == nil && (h.gap || h.sequence != sequence) {
 			stop = fmt.Errorf("batch %d where %d belongs", h.sequence, sequence)
 		}
 		if stop != nil {
@@ -161,10 +177,11 @@ func (s *segment) readHeader() error {
 	if len(b) < segmentHeader || string(b[:8]) != segmentMagic {
 		return s.corrupt(0, fmt.Errorf("it begins with %q, not with %s: if KiteQ did not write it, move it away", b[:min(8, len(b))], segmentMagic))
 	}
-	if err := checkVersion(s.path, le.Uint32(b[8:]), segmentVersion, crc32.Checksum(b[:60], castagnoli) == le.Uint32(b[60:])); err != nil {
+	sound := soundHeader(b)
+	if err := checkVersion(s.path, le.Uint32(b[8:]), gappedVersion, sound); err != nil {
 		return err
 	}
-	if crc32.Checksum(b[:60], castagnoli) != le.Uint32(b[60:]) {
+	if !sound {
 		return s.corrupt(0, errChecksum)
 	}
 	if number := le.Uint64(b[16:]); number != s.number {
@@ -178,10 +195,27 @@ func (s *segment) readHeader() error {
 	return nil
 }
 
-// checkVersion refuses what another broker version wrote. A version in a header whose checksum is
+// soundHeader checks the header's checksum. Raising the version of a segment overwrites its header: one that
+// was torn has the version before and the checksum after, or the other way.
+func soundHeader(b []byte) bool {
+	le := binary.LittleEndian
+	h, want := [60]byte(b), le.Uint32(b[60:])
+	if crc32.Checksum(h[:], castagnoli) == want {
+		return true
+	}
+	switch le.Uint32(h[8:]) {
+	case segmentVersion:
+		le.PutUint32(h[8:], gappedVersion)
+	case gappedVersion:
+		le.PutUint32(h[8:], segmentVersion)
+	}
+	return crc32.Checksum(h[:], castagnoli) == want
+}
+
+// checkVersion refuses what a newer broker wrote. A version in a header whose checksum is
 // wrong means nothing, unless that version has another idea of checksums: it is damage then.
 func checkVersion(path string, version, known uint32, sound bool) error {
-	if version == known || !sound {
+	if version > 0 && version <= known || !sound {
 		return nil
 	}
 	return fmt.Errorf("open %s: it has format version %d, this broker reads version %d; start the broker that wrote it", path, version, known)

@@ -121,6 +121,7 @@ func Run(t *testing.T, e Env) {
 		{"trim", testTrim},
 		{"trim holds", testTrimHolds},
 		{"trim commit", testTrimCommit},
+		{"trim bytes", testTrimBytes},
 		{"trim all", testTrimAll},
 		{"concurrency", testConcurrency},
 		{"full", testFull},

@@ -107,6 +107,40 @@ func testTrimCommit(t *testing.T, e Env) {
 	}
 }
 
+// testTrimBytes removes what is too new for its bytes' sake, the oldest first, and nothing that is needed.
+func testTrimBytes(t *testing.T, e Env) {
+	j, m := e.mustOpen(t, t.TempDir()), newModel()
+	m.fill(t, j, e, "kept")
+	m.fill(t, j, e, "between")
+	m.forget("between")
+	for range 4 {
+		m.fill(t, j, e, "a")
+	}
+	mustCheckpoint(t, j)
+	needs := store.Needs{BeforeMs: startMs, Floors: map[string]kite.Seq{"kept": 1}}
+	if trimmed := mustTrim(t, j, needs); trimmed.Units != 0 {
+		t.Fatalf("trim without a limit of bytes: %+v", trimmed)
+	}
+	needs.MaxBytes = 1 << 40
+	if trimmed := mustTrim(t, j, needs); trimmed.Units != 0 {
+		t.Fatalf("trim below the limit of bytes: %+v", trimmed)
+	}
+	needs.MaxBytes = int64(5 * e.UnitBytes)
+	if trimmed := mustTrim(t, j, needs); trimmed.Units == 0 {
+		t.Fatalf("trim over the limit of bytes: %+v", trimmed)
+	}
+	first, next := j.Bounds("a")
+	if first == 1 || next-first < kite.Seq(e.UnitBytes/512) {
+		t.Errorf("bounds of a: %d to %d, want the oldest to be gone and the newest to stay", first, next)
+	}
+	m.floors["a"], m.floors["kept"] = first, 1
+	m.check(t, j)
+	needs.MaxBytes = 1
+	mustTrim(t, j, needs)
+	m.floors["a"], _ = j.Bounds("a")
+	m.check(t, j)
+}
+
 func testTrimAll(t *testing.T, e Env) {
 	j, m := e.mustOpen(t, t.TempDir()), newModel()
 	for range 3 {
