@@ -60,7 +60,7 @@ func TestRefusals(t *testing.T) {
 		"truncated segment":   {"00000002.seg", cut(500), []string{"offset 64", "durable", verify}},
 		"headerless segment":  {"00000002.seg", cut(0), []string{"no header", "durable", verify}},
 		"missing segment":     {"00000003.seg", func(path string) { must(os.Remove(filepath.Join(filepath.Dir(path), "00000002.seg"))) }, []string{"what precedes it is missing", verify}},
-		"segment of tomorrow": {"00000002.seg", func(path string) { must(tomorrow(path)) }, []string{"format version 9", "this broker reads version 1", "start the broker that wrote it"}},
+		"segment of tomorrow": {"00000002.seg", func(path string) { must(tomorrow(path)) }, []string{"format version 9", "this broker reads version 2", "start the broker that wrote it"}},
 		"unwritable":          {lockName, mkdir, []string{"a directory that this user can write"}},
 	} {
 		t.Run(about, func(t *testing.T) {
