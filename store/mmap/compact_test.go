@@ -36,7 +36,7 @@ type pinned struct {
 
 const pinnedSegment = 64 << 10
 
-var pinnedStreams = []string{"slow", "slow/group"}
+var pinnedStreams = []string{"slow", "slow/group", "near"}
 
 func pin(tb testing.TB, o Options, segments int) *pinned {
 	tb.Helper()
@@ -87,9 +87,9 @@ func (p *pinned) fill(segments int) error {
 			continue
 		}
 		n = len(p.j.segments)
-		near, late, open := p.record(kite.KindPrepared, "slow", 300), p.record(kite.KindPrepared, "slow", 300), p.record(kite.KindPrepared, "slow", 300)
+		near, late, open := p.record(kite.KindPrepared, "near", 300), p.record(kite.KindPrepared, "slow", 300), p.record(kite.KindPrepared, "slow", 300)
 		for _, batch := range [][]*kite.Record{
-			{p.record(kite.KindMessage, "slow", 400), p.record(kite.KindDead, "slow", 40)}, {near}, {late, open},
+			{p.record(kite.KindMessage, "slow", 400), p.record(kite.KindDead, "slow", 40)}, {near}, {late}, {open},
 			{p.record(kite.KindMessage, "fast", 5000)},
 		} {
 			if err := p.append(batch...); err != nil {
@@ -109,7 +109,7 @@ func (p *pinned) fill(segments int) error {
 	p.later = nil
 	p.needs = store.Needs{
 		BeforeMs: 1 << 60, Open: p.open,
-		Floors: map[string]kite.Seq{"slow": 1, "slow/group": 1, "fast": kite.Seq(p.seq["fast"])},
+		Floors: map[string]kite.Seq{"slow": 1, "slow/group": 1, "near": 1, "fast": kite.Seq(p.seq["fast"])},
 	}
 	return nil
 }
@@ -313,7 +313,7 @@ func TestCompactOnce(t *testing.T) {
 	if n := claims(); n != 0 {
 		t.Errorf("%d segments to look through again, want none", n)
 	}
-	p.needs.Floors["slow"], p.needs.Floors["slow/group"], p.needs.Open = 3, 2, p.open[1:]
+	p.needs.Floors["slow"], p.needs.Floors["slow/group"], p.needs.Floors["near"], p.needs.Open = 3, 2, 2, p.open[1:]
 	if n := claims(); n == 0 {
 		t.Error("nothing to look through after half was settled")
 	}
@@ -435,7 +435,14 @@ func TestCompactPowerCut(t *testing.T) {
 			t.Fatalf("seed %d: %v, %v", seed, p.trim(), p.check(j))
 		}
 		fs.after = func() {}
+		image := fs.cut(rng, 512)
+		for name := range image {
+			if strings.HasSuffix(name, indexExt) {
+				delete(image, name)
+			}
+		}
 		_ = j.release()
+		p.survives(t, image, "compacted, and the indexes lost with the power")
 	}
 	t.Logf("%d cuts", cuts)
 }

@@ -223,3 +223,24 @@ func TestFullDiskOpens(t *testing.T) {
 		t.Errorf("publish with room again: %v", err)
 	}
 }
+
+// TestFullDiskCheckpoint has not a byte left for a checkpoint but those of the reserve.
+func TestFullDiskCheckpoint(t *testing.T) {
+	t.Parallel()
+	fs := &tightFS{newFS(nil), 200 << 10}
+	d := &tight{T: t, o: Options{Dir: "/journal", SegmentBytes: 16 << 10, FS: fs}}
+	d.j = mustOpen(t, d.o)
+	d.fill()
+	fs.bytes = fs.used()
+	if err := d.checkpoint(); err != nil || d.j.reserved() {
+		t.Fatalf("checkpoint on a full disk: %v, reserve whole: %t", err, d.j.reserved())
+	}
+	if err := d.publish(); !errors.Is(err, store.ErrFull) {
+		t.Errorf("publish without a reserve: %v, want ErrFull", err)
+	}
+	d.trim(d.seq - 10)
+	if err := d.publish(); err != nil || !d.j.reserved() {
+		t.Errorf("publish after a trim: %v, reserve whole: %t", err, d.j.reserved())
+	}
+	d.check(d.seq - 10)
+}
