@@ -34,7 +34,7 @@ type pinned struct {
 	loads map[kite.Position]string
 }
 
-const pinnedSegment = 64 << 10
+const pinnedSegment = 256 << 10
 
 var pinnedStreams = []string{"slow", "slow/group", "near"}
 
@@ -90,9 +90,9 @@ func (p *pinned) fill(segments int) error {
 		near, late, open := p.record(kite.KindPrepared, "near", 300), p.record(kite.KindPrepared, "slow", 300), p.record(kite.KindPrepared, "slow", 300)
 		for _, batch := range [][]*kite.Record{
 			{p.record(kite.KindMessage, "slow", 400), p.record(kite.KindDead, "slow", 40)}, {near}, {late}, {open},
-			{p.record(kite.KindMessage, "fast", 5000)},
 		} {
-			if err := p.append(batch...); err != nil {
+			// Each between others that are not needed, so that each would go if nobody marked it.
+			if err := errors.Join(p.append(batch...), p.append(p.record(kite.KindMessage, "fast", 9000))); err != nil {
 				return err
 			}
 		}
@@ -204,7 +204,7 @@ func usage(tb testing.TB, dir string) (bytes int64) {
 func TestCompact(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	p := pin(t, Options{Dir: dir, SegmentBytes: 4 * pinnedSegment}, 20) // four times: blocks at the edges weigh less
+	p := pin(t, Options{Dir: dir, SegmentBytes: pinnedSegment}, 20)
 	before := usage(t, dir)
 	if err := p.trim(); err != nil {
 		t.Fatal(err)
@@ -351,12 +351,12 @@ func TestCompactFaults(t *testing.T) {
 	for _, mode := range []storetest.Mode{storetest.Before, storetest.Torn, storetest.After} {
 		t.Run(mode.String(), func(t *testing.T) {
 			t.Parallel()
-			p := pin(t, options64(newFS(nil)), 3)
+			p := pin(t, pinnedOptions(newFS(nil)), 3)
 			image := p.o.FS.(*memFS).snapshot()
 			die(t, p.j)
 			for n := int64(1); ; n++ {
 				fs, fault := newFS(image), &storetest.Fault{N: n, Mode: mode}
-				o := options64(faultyFS{fs, fault})
+				o := pinnedOptions(faultyFS{fs, fault})
 				j, err := Open(o, nil)
 				if err == nil {
 					p.j = j
@@ -380,14 +380,16 @@ func TestCompactFaults(t *testing.T) {
 	}
 }
 
-func options64(fs FS) Options { return Options{Dir: "/journal", SegmentBytes: pinnedSegment, FS: fs} }
+func pinnedOptions(fs FS) Options {
+	return Options{Dir: "/journal", SegmentBytes: pinnedSegment, FS: fs}
+}
 
 // survives opens the files, completes the compacting, and opens them again.
 func (p *pinned) survives(t *testing.T, f files, about string) {
 	t.Helper()
 	fs := newFS(f)
 	for _, life := range []string{"opened", "trimmed", "without indexes"} {
-		j, err := Open(options64(fs), nil)
+		j, err := Open(pinnedOptions(fs), nil)
 		if err != nil {
 			t.Fatalf("%s, %s: %v", about, life, err)
 		}
@@ -414,7 +416,7 @@ func (p *pinned) survives(t *testing.T, f files, about string) {
 // there in any part.
 func TestCompactPowerCut(t *testing.T) {
 	t.Parallel()
-	p := pin(t, options64(newFS(nil)), 3)
+	p := pin(t, pinnedOptions(newFS(nil)), 3)
 	image := p.o.FS.(*memFS).snapshot()
 	die(t, p.j)
 	cuts := 0
@@ -427,7 +429,7 @@ func TestCompactPowerCut(t *testing.T) {
 			p.survives(t, fs.cut(rng, []int64{512, 4096}[seed%2]), fmt.Sprintf("seed %d, cut %d", seed, cuts))
 			p.j = working
 		}
-		j, err := Open(options64(fs), nil)
+		j, err := Open(pinnedOptions(fs), nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -451,7 +453,7 @@ func TestCompactPowerCut(t *testing.T) {
 // index it is found.
 func TestGapFlips(t *testing.T) {
 	t.Parallel()
-	p := pin(t, options64(newFS(nil)), 2)
+	p := pin(t, pinnedOptions(newFS(nil)), 2)
 	if err := p.trim(); err != nil {
 		t.Fatal(err)
 	}
@@ -464,7 +466,7 @@ func TestGapFlips(t *testing.T) {
 	delete(bare, strings.TrimSuffix(name, segmentExt)+indexExt)
 	for bit := range int64(batchHeader * 8) {
 		change := flip(g.from+bit/8, 1<<(bit%8))
-		j, err := Open(options64(newFS(whole.with(name, change))), nil)
+		j, err := Open(pinnedOptions(newFS(whole.with(name, change))), nil)
 		if err != nil {
 			t.Fatalf("bit %d, with the index: %v", bit, err)
 		}
@@ -476,7 +478,7 @@ func TestGapFlips(t *testing.T) {
 		}
 		die(t, j)
 		var bad *store.CorruptionError
-		if _, err := Open(options64(newFS(bare.with(name, change))), slog.New(slog.DiscardHandler)); !errors.As(err, &bad) || bad.Offset != g.from {
+		if _, err := Open(pinnedOptions(newFS(bare.with(name, change))), slog.New(slog.DiscardHandler)); !errors.As(err, &bad) || bad.Offset != g.from {
 			t.Errorf("bit %d, without the index: %v, want damage at offset %d", bit, err, g.from)
 		}
 	}
@@ -485,7 +487,7 @@ func TestGapFlips(t *testing.T) {
 // TestGapUncovered refuses to replay from a checkpoint that does not cover a gap.
 func TestGapUncovered(t *testing.T) {
 	t.Parallel()
-	p := pin(t, options64(newFS(nil)), 2)
+	p := pin(t, pinnedOptions(newFS(nil)), 2)
 	if err := p.trim(); err != nil {
 		t.Fatal(err)
 	}
@@ -493,7 +495,7 @@ func TestGapUncovered(t *testing.T) {
 	f := p.o.FS.(*memFS).snapshot()
 	delete(f, "00000001.ckpt")
 	var bad *store.CorruptionError
-	if _, err := Open(options64(newFS(f)), nil); !errors.As(err, &bad) || !errors.Is(err, errUncovered) {
+	if _, err := Open(pinnedOptions(newFS(f)), nil); !errors.As(err, &bad) || !errors.Is(err, errUncovered) {
 		t.Errorf("open without the checkpoint: %v, want a CorruptionError", err)
 	}
 }
