@@ -66,7 +66,7 @@ func (p *pinned) record(kind kite.Kind, topic string, body int) *kite.Record {
 func (p *pinned) append(batch ...*kite.Record) error {
 	err := p.j.Append(batch)
 	if err == nil {
-		err = p.j.Sync()
+		err = p.j.Sync(p.j.Class())
 	}
 	return err
 }
