@@ -74,7 +74,7 @@ func (t *tight) publish() error {
 	r := message("a", t.seq+1, 900)
 	err := t.j.Append([]*kite.Record{r})
 	if err == nil {
-		err = t.j.Sync()
+		err = t.j.Sync(t.j.Class())
 	}
 	if err == nil {
 		t.seq++
