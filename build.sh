@@ -14,8 +14,9 @@ usage() {
   build          ./kiteq, the broker, bin/kiteqctl and bin/kiteq-bench (the default; needs only Go)
   run [FLAGS]    build and start the broker; FLAGS go to ./kiteq, see ./kiteq -help
   demo           a membership purchase on a real broker, with a producer that dies undecided
-  test           everything, with the race detector and a real ZooKeeper; installs it by apt if missing;
-                 ten million messages without it, 0.9 GB in TMPDIR
+  test           everything, with the race detector, a real ZooKeeper, MariaDB and PostgreSQL; installs
+                 them by apt if missing. KITEQ_TEST_ZK, _MYSQL and _POSTGRES name others to use instead.
+                 Ten million messages without the race detector, 0.9 GB in TMPDIR
   race           the tests with the race detector, without what is not installed
   e2e            the end-to-end tests only
   soak [KILLS]   the end-to-end kill loop with that many kills (default 200)
@@ -75,6 +76,20 @@ need_zookeeper() {
   [[ ${#missing[@]} == 0 ]] || need_packages "${missing[@]}"
 }
 
+need_mariadb() {
+  command -v mariadbd >/dev/null && command -v mariadb-install-db >/dev/null || need_packages mariadb-server
+}
+
+# postgres_directory prints where the newest PostgreSQL's programs are: Debian keeps them out of PATH.
+postgres_directory() {
+  local newest
+  newest=$(printf '%s\n' /usr/lib/postgresql/*/bin/initdb | sort -V | tail -1)
+  [[ -x $newest ]] || newest=$(command -v initdb) || return 1
+  dirname "$newest"
+}
+
+need_postgres() { postgres_directory >/dev/null || need_packages postgresql; }
+
 # The race detector links C.
 need_c() { command -v "${CC:-gcc}" >/dev/null || need_packages gcc libc6-dev; }
 
@@ -82,13 +97,21 @@ need_protoc() { command -v protoc >/dev/null || need_packages protobuf-compiler;
 
 # ---- cleaning up -------------------------------------------------------------------------------
 
-scratch='' zookeeper_pid=''
+scratch=''
 
+# cleanup stops the servers. A killed PostgreSQL leaves shared memory behind: it is asked first.
 cleanup() {
-  if [[ -n $zookeeper_pid ]]; then
-    kill -9 "$zookeeper_pid" 2>/dev/null || true
-    wait "$zookeeper_pid" 2>/dev/null || true
-  fi
+  local server pid wait
+  for server in "$scratch"/*.pid; do
+    [[ -n $scratch && -e $server ]] || continue
+    pid=$(<"$server")
+    [[ $server != */postgres.pid ]] || kill -QUIT "$pid" 2>/dev/null || true
+    for ((wait = 0; wait < 30; wait++)); do
+      [[ $server == */postgres.pid ]] && kill -0 "$pid" 2>/dev/null || break
+      sleep 0.1
+    done
+    kill -9 "$pid" 2>/dev/null || true
+  done
   [[ -z $scratch ]] || rm -rf "$scratch"
 }
 trap cleanup EXIT
@@ -97,7 +120,58 @@ trap 'exit 143' TERM HUP
 
 make_scratch() { [[ -n $scratch ]] || scratch=$(mktemp -d "${TMPDIR:-/tmp}/kiteq-build.XXXXXX"); }
 
-# ---- a real ZooKeeper --------------------------------------------------------------------------
+# ---- servers -----------------------------------------------------------------------------------
+
+# begin VARIABLE SERVER starts a server for the tests in the background, unless the variable names one.
+begin() {
+  [[ -z ${!1:-} ]] || return 0
+  "need_$2"
+  start "$2" &
+  starting+=("$1 $2 $!")
+}
+starting=()
+
+# await waits for what was begun, and puts into each variable how to reach its server.
+await() {
+  local variable server job
+  while read -r variable server job; do
+    [[ -n $job ]] || continue
+    wait "$job" || die "$server does not start: see its log above"
+    export "$variable=$(<"$scratch/$server.address")"
+    say "$server serves on ${!variable}"
+  done < <(printf '%s\n' "${starting[@]}")
+  starting=()
+}
+
+# start SERVER starts it in $scratch/SERVER on a free loopback port. launch_SERVER DIRECTORY PORT starts
+# the process, its last; SERVER_serves PORT tells when it is ready; SERVER_address PORT says how to reach it.
+start() {
+  local server=$1 dir=$scratch/$1 port pid try wait
+  for try in 1 2 3; do
+    port=$((20000 + RANDOM % 12000)) # below the ports that the kernel gives to outgoing connections
+    ! (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null || continue
+    rm -rf "$dir"
+    mkdir -p "$dir"
+    "launch_$server" "$dir" "$port" >"$scratch/$server.log" 2>&1 </dev/null || { tail -5 "$scratch/$server.log" >&2; return 1; }
+    pid=$(<"$scratch/$server.pid")
+    for ((wait = 0; wait < 300; wait++)); do
+      kill -0 "$pid" 2>/dev/null || break
+      if "${server}_serves" "$port"; then
+        "${server}_address" "$port" >"$scratch/$server.address"
+        return
+      fi
+      sleep 0.1
+    done
+    kill -9 "$pid" 2>/dev/null || true
+    rm -f "$scratch/$server.pid"
+    say "$server did not start on port $port (attempt $try), its log ends with:"
+    tail -5 "$scratch/$server.log" >&2
+  done
+  return 1
+}
+
+# keep PID SERVER notes the process for cleanup.
+keep() { echo "$1" >"$scratch/$2.pid"; }
 
 # zookeeper_serves PORT: "srvr" answers only when requests are served, "ruok" earlier.
 zookeeper_serves() {
@@ -106,38 +180,56 @@ zookeeper_serves() {
   [[ $answer == 'Zookeeper version' ]]
 }
 
-# start_zookeeper starts a server in $scratch on a free loopback port and sets KITEQ_TEST_ZK.
-start_zookeeper() {
-  local conf=$scratch/zookeeper port try
-  mkdir -p "$conf/data"
+zookeeper_address() { echo "127.0.0.1:$1"; }
+
+launch_zookeeper() {
+  local conf=$1 port=$2
+  mkdir "$conf/data"
   printf '%s\n' 'log4j.rootLogger=WARN, out' 'log4j.appender.out=org.apache.log4j.ConsoleAppender' \
     'log4j.appender.out.layout=org.apache.log4j.SimpleLayout' >"$conf/log4j.properties"
-  for try in 1 2 3; do
-    port=$((20000 + RANDOM % 12000)) # below the ports that the kernel gives to outgoing connections
-    ! (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null || continue
-    printf '%s\n' tickTime=200 minSessionTimeout=400 maxSessionTimeout=4000 "dataDir=$conf/data" "clientPort=$port" \
-      clientPortAddress=127.0.0.1 admin.enableServer=false maxClientCnxns=0 forceSync=no \
-      extendedTypesEnabled=true 4lw.commands.whitelist=ruok,srvr,mntr >"$conf/zoo.cfg"
-    java -Xmx128m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Dzookeeper.admin.enableServer=false \
-      -cp "$conf:$(IFS=:; echo "${zookeeper_jars[*]}")" \
-      org.apache.zookeeper.server.ZooKeeperServerMain "$conf/zoo.cfg" >"$conf/log" 2>&1 </dev/null &
-    zookeeper_pid=$!
-    for ((wait = 0; wait < 300; wait++)); do
-      kill -0 "$zookeeper_pid" 2>/dev/null || break
-      if zookeeper_serves "$port"; then
-        export KITEQ_TEST_ZK=127.0.0.1:$port
-        say "ZooKeeper serves on $KITEQ_TEST_ZK"
-        return
-      fi
-      sleep 0.1
-    done
-    kill -9 "$zookeeper_pid" 2>/dev/null || true
-    wait "$zookeeper_pid" 2>/dev/null || true
-    zookeeper_pid=''
-    say "ZooKeeper did not start on port $port (attempt $try), its log ends with:"
-    tail -5 "$conf/log" >&2
-  done
-  die 'ZooKeeper does not start: see its log above'
+  printf '%s\n' tickTime=200 minSessionTimeout=400 maxSessionTimeout=4000 "dataDir=$conf/data" "clientPort=$port" \
+    clientPortAddress=127.0.0.1 admin.enableServer=false maxClientCnxns=0 forceSync=no \
+    extendedTypesEnabled=true 4lw.commands.whitelist=ruok,srvr,mntr >"$conf/zoo.cfg"
+  java -Xmx128m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Dzookeeper.admin.enableServer=false \
+    -cp "$conf:$(IFS=:; echo "${zookeeper_jars[*]}")" \
+    org.apache.zookeeper.server.ZooKeeperServerMain "$conf/zoo.cfg" &
+  keep $! zookeeper
+}
+
+# mariadb_serves also makes the tests' database: it succeeds when both are there.
+mariadb_serves() {
+  mariadb --no-defaults --protocol=tcp -h 127.0.0.1 -P "$1" -u root -e 'CREATE DATABASE IF NOT EXISTS kiteq' 2>/dev/null
+}
+
+mariadb_address() { echo "root@tcp(127.0.0.1:$1)/kiteq"; }
+
+# Nothing is synced: it is about locks here, not about power cuts.
+launch_mariadb() {
+  local dir=$1 port=$2 user
+  user=$(id -un)
+  mariadb-install-db --no-defaults --user="$user" --datadir="$dir" --auth-root-authentication-method=normal --skip-test-db || return 1
+  mariadbd --no-defaults --user="$user" --datadir="$dir" --bind-address=127.0.0.1 --port="$port" --socket="$dir/s.sock" \
+    --pid-file="$dir/p.pid" --innodb-buffer-pool-size=32M --innodb-flush-log-at-trx-commit=0 &
+  keep $! mariadb
+}
+
+postgres_serves() { "$(postgres_directory)/pg_isready" -q -h 127.0.0.1 -p "$1"; }
+
+postgres_address() { echo "postgres://kiteq@127.0.0.1:$1/postgres?sslmode=disable"; }
+
+# PostgreSQL refuses to run as root: then it runs as the user that its package made.
+launch_postgres() {
+  local dir=$1 port=$2 bin as=()
+  bin=$(postgres_directory)
+  if [[ $(id -u) == 0 ]]; then
+    as=(setpriv --reuid=postgres --regid=postgres --clear-groups)
+    chmod 711 "$scratch"
+    chown postgres "$dir"
+  fi
+  cd "$dir"
+  "${as[@]}" "$bin/initdb" -D "$dir/data" -U kiteq --auth=trust --no-sync --locale=C -E UTF8 || return 1
+  "${as[@]}" "$bin/postgres" -D "$dir/data" -h 127.0.0.1 -p "$port" -k '' -c fsync=off &
+  keep $! postgres
 }
 
 # ---- tests -------------------------------------------------------------------------------------
@@ -210,11 +302,11 @@ do_test() {
   need_go
   need_c
   make_scratch
+  begin KITEQ_TEST_ZK zookeeper
+  begin KITEQ_TEST_MYSQL mariadb
+  begin KITEQ_TEST_POSTGRES postgres
   do_build
-  if [[ -z ${KITEQ_TEST_ZK:-} ]]; then
-    need_zookeeper
-    start_zookeeper
-  fi
+  await
   # What is missing now fails instead of being skipped.
   KITEQ_TEST_REQUIRE=1 go_test -race -count=1 -timeout 5m ./...
   # Ten million messages are too many for the race detector, which skips them above.
