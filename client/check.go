@@ -39,6 +39,9 @@ func (v Verdict) String() string {
 // longer appear. A panic, or no answer within CheckTimeout, counts as Unknown.
 type CheckFunc func(ctx context.Context, check Check) Verdict
 
+// AnswersChecks tells whether Options.CheckListener is set.
+func (c *Client) AnswersChecks() bool { return c.options.CheckListener != nil }
+
 // Check is a broker's question about a prepared message.
 type Check struct {
 	ID         string

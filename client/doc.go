@@ -26,6 +26,9 @@
 //		return nil
 //	})
 //
+// Package barrier does this with a row in the user's database, so that the check is exact; package inbox
+// makes a delivered message take effect once.
+//
 // Subscribe binds the group to message types of a topic. Every group gets every message that one of its
 // bindings matches, one member of the group at a time and in no order:
 //

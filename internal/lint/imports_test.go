@@ -62,6 +62,10 @@ var table = []row{
 	{"client", []string{"registry", "registry/zk", "registry/file", "internal/protocol", "internal/kite"}},
 	{"client/clienttest", []string{"client", "registry", "internal/protocol", "internal/kite"}},
 	{"client/clienttest/original", []string{"client/clienttest", "internal/protocol/wire", "internal/kite"}},
+	{"client/barrier", []string{"client", "client/internal/sqltable", "internal/kite"}},
+	{"client/inbox", []string{"client", "client/internal/sqltable", "internal/kite"}},
+	{"client/internal/sqltable", []string{"internal/kite"}},
+	{"client/internal/dbtest", []string{"client/internal/sqltable"}},
 	{"client/compat", []string{"client", "client/compat/protocol", "client/compat/registry", "internal/protocol"}},
 	{"client/compat/protocol", []string{"internal/protocol/wire"}},
 	{"client/compat/registry", nil},
@@ -89,7 +93,9 @@ var homes = map[string][]string{
 	"pgregory.net/rapid":             {"registry/registrytest", "store/storetest"},
 	"golang.org/x/sync":              {"..."},
 	"golang.org/x/sys":               {"..."},
-	"github.com/go-sql-driver/mysql": {"store/mysql"},
+	"github.com/go-sql-driver/mysql": {"store/mysql", "client/internal/dbtest"},
+	"github.com/lib/pq":              {"client/internal/dbtest"},
+	"github.com/mattn/go-sqlite3":    {"client/internal/dbtest"},
 
 	"github.com/HdrHistogram/hdrhistogram-go": {"cmd/kiteq-bench"},
 }
