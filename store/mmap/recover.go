@@ -230,6 +230,7 @@ func (r *recovery) loadIDs(seg *segment) (err error) {
 				return err
 			})
 			if err == nil {
+				r.j.idCount = seg.ids.file.count
 				return nil
 			}
 			err = errors.Join(err, r.j.fs.Unmap(b))

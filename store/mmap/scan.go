@@ -10,7 +10,7 @@ import (
 func (r *recovery) scan(seg *segment) (stop, err error) {
 	j := r.j
 	var rec kite.Record
-	seg.ids.table = newIDTable(0)
+	seg.ids.table = newIDTable(j.idCount) // as many as the one before: growing costs more than room
 	seg.end, j.sequence, stop, err = seg.scan(segmentHeader, seg.sequence, func(off int64, h batch) error {
 		r.durable = max(r.durable, h.durable)
 		return h.records(seg.data[off:], &rec, func(at int64, topic []byte) error {
