@@ -277,21 +277,38 @@ func (s *shard) grow(topic string, head kite.Seq) {
 
 // group is what the flows of one consumer group share.
 type group struct {
-	blocked []*flow // nobody could take their next message
+	blocked []*flow // nobody could take their next message; from head on, the longest blocked first
+	head    int
 }
 
-// unblock lets the group's flows try again: a member joined or gave credit back.
+// unblock lets one of the group's flows try again: a member joined or gave credit back. When it leaves
+// credit over, the next one has its turn (pumpReady): a group may have a thousand flows, and one credit is
+// no reason to look at all of them.
 func (s *shard) unblock(g *group) {
-	if len(g.blocked) == 0 {
-		return
-	}
-	for _, f := range g.blocked {
-		f.blocked = false
+	if f := g.pop(); f != nil {
 		s.makeReady(f)
 	}
-	clear(g.blocked)
-	g.blocked = g.blocked[:0]
 }
+
+// pop takes out the flow that has been blocked the longest, nil when there is none.
+func (g *group) pop() *flow {
+	for g.head < len(g.blocked) {
+		f := g.blocked[g.head]
+		g.blocked[g.head] = nil
+		if g.head++; g.head > 64 && g.head > len(g.blocked)/2 {
+			g.blocked = g.blocked[:copy(g.blocked, g.blocked[g.head:])]
+			g.head = 0
+		}
+		f.blocked = false
+		if f.bound {
+			return f
+		}
+	}
+	g.blocked, g.head = g.blocked[:0], 0
+	return nil
+}
+
+func (g *group) isBlocked() bool { return g.head < len(g.blocked) }
 
 func (s *shard) makeReady(f *flow) {
 	if f.bound && !f.ready {
@@ -323,28 +340,47 @@ func (s *shard) fire() {
 	if s.nowMs-s.sweptMs >= sweepEvery.Milliseconds() {
 		s.sweptMs = s.nowMs
 		for _, g := range s.groups {
-			s.unblock(g)
+			for g.isBlocked() { // each has its own messages that expire
+				s.unblock(g)
+			}
 		}
 	}
 	if s.probeMs > 0 && s.probeMs <= s.nowMs {
 		s.probeMs = 0
 		for name, g := range s.groups {
-			if len(g.blocked) > 0 && s.courier.Online(name) {
+			if g.isBlocked() && s.courier.Online(name) {
 				s.unblock(g)
 			}
 		}
 	}
 }
 
-// pumpReady gives each ready flow one turn. Who has more to send queues behind the others.
+// pumpReady gives each ready flow one turn, and what credit it leaves over to the blocked ones of its group.
+// Who has more to send queues behind the others.
 func (s *shard) pumpReady() {
 	n := len(s.ready)
 	for i := range n {
 		f := s.ready[i]
 		f.ready = false
-		if f.bound && s.pump(f) {
-			s.makeReady(f)
+		for range successors {
+			if f.bound && s.pump(f) {
+				s.makeReady(f)
+			}
+			if f.blocked {
+				break
+			}
+			next := f.peers.pop()
+			if next == nil {
+				break
+			}
+			f = next
+		}
+		if !f.blocked {
+			s.unblock(f.peers)
 		}
 	}
 	s.ready = slices.Delete(s.ready, 0, n)
 }
+
+// successors bounds the flows that one ready flow brings into the turn: what they send leaves at its end.
+const successors = 64
