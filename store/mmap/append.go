@@ -142,6 +142,9 @@ func (j *Journal) note(seg *segment, st *stream, r *kite.Record, off int64) {
 	seg.newestMs = max(seg.newestMs, r.TimeMs)
 	if r.ID != (kite.MessageID{}) {
 		seg.ids.table.add(r.ID, off)
+		if seg.fresh {
+			j.forgetRecent(j.recent.add(r.ID, seg.position(off)))
+		}
 	}
 	if st == nil {
 		return

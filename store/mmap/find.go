@@ -80,8 +80,9 @@ func (j *Journal) candidates(w *walk, id kite.MessageID, sinceMs int64, from int
 	if j.closed {
 		return 0, &kite.Error{Code: kite.Unavailable, Op: "find message " + id.String(), Err: errClosed}
 	}
+	recent := j.recent.holds(id)
 	for _, seg := range slices.Backward(j.segments) {
-		if from >= 0 && seg.number >= uint64(from) || seg.newestMs < sinceMs {
+		if from >= 0 && seg.number >= uint64(from) || seg.newestMs < sinceMs || seg.fresh && !recent {
 			continue
 		}
 		if file := seg.ids.file; file != nil && file.check() != nil {

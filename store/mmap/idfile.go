@@ -43,6 +43,28 @@ func filterSpread(hash uint32, blocks int) (block int, probes uint64) {
 	return block, mixed*0xff51afd7ed558ccd ^ mixed>>29
 }
 
+func filterAdd(filter []byte, hash uint32) {
+	block, probes := filterSpread(hash, len(filter)/filterBlock)
+	line := filter[block*filterBlock:][:filterBlock]
+	for range filterProbes {
+		line[probes&511>>3] |= 1 << (probes & 7)
+		probes >>= 9
+	}
+}
+
+// filterHolds tells whether the hash may have been added.
+func filterHolds(filter []byte, hash uint32) bool {
+	block, probes := filterSpread(hash, len(filter)/filterBlock)
+	line := filter[block*filterBlock:][:filterBlock]
+	for range filterProbes {
+		if line[probes&511>>3]&(1<<(probes&7)) == 0 {
+			return false
+		}
+		probes >>= 9
+	}
+	return true
+}
+
 // idFile is a checked, mapped id index.
 type idFile struct {
 	key     idKey
@@ -58,14 +80,9 @@ func buildIDs(s *segment, t *idTable) []byte {
 	le := binary.LittleEndian
 	blocks := max(1, (t.count+idsPerBlock-1)/idsPerBlock)
 	b := make([]byte, idsHeader+blocks*filterBlock, idsHeader+blocks*filterBlock+8*t.count)
-	filter := b[idsHeader:]
+	filter := b[idsHeader:len(b):len(b)]
 	for _, entry := range t.sorted() {
-		block, probes := filterSpread(uint32(entry>>32), blocks)
-		line := filter[block*filterBlock:][:filterBlock]
-		for range filterProbes {
-			line[probes&511>>3] |= 1 << (probes & 7)
-			probes >>= 9
-		}
+		filterAdd(filter, uint32(entry>>32))
 		b = le.AppendUint64(b, entry)
 	}
 	copy(b, idsMagic)
@@ -115,23 +132,10 @@ func (f *idFile) check() error {
 	return nil
 }
 
-// holds tells whether the hash may be among the entries.
-func (f *idFile) holds(hash uint32) bool {
-	block, probes := filterSpread(hash, len(f.filter)/filterBlock)
-	line := f.filter[block*filterBlock:][:filterBlock]
-	for range filterProbes {
-		if line[probes&511>>3]&(1<<(probes&7)) == 0 {
-			return false
-		}
-		probes >>= 9
-	}
-	return true
-}
-
 // find appends the offsets under the hash. Hashes are spread evenly, so the search begins where the hash
 // should lie and mostly ends a few entries on.
 func (f *idFile) find(hash uint32, offsets []uint32) []uint32 {
-	if !f.holds(hash) {
+	if !filterHolds(f.filter, hash) {
 		return offsets
 	}
 	first := f.search(uint64(hash) << 32)

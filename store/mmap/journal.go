@@ -32,6 +32,7 @@ type Journal struct {
 	retired  []*segment // no longer open and not yet sealed, in order
 	dirDirty bool       // files were created since the directory was synced
 	streams  map[string]*stream
+	recent   recent
 	closed   bool
 
 	sealing sync.Mutex // held by who seals, so that segments are sealed in order

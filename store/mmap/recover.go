@@ -36,7 +36,7 @@ func Open(o Options, log *slog.Logger) (_ *Journal, err error) {
 	}
 	j := &Journal{
 		o: o, fs: o.FS, log: log.With("component", "store"), lock: lock,
-		streams: map[string]*stream{}, late: map[lateCommit]kite.Seq{}, sequence: 1, worker: newWorker(),
+		streams: map[string]*stream{}, late: map[lateCommit]kite.Seq{}, sequence: 1, worker: newWorker(), recent: newRecent(),
 	}
 	r := &recovery{j: j}
 	if err := r.run(); err != nil {

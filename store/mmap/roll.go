@@ -206,6 +206,7 @@ func (j *Journal) create(size int64) error {
 	}
 	seg.file = file
 	seg.ids.table = newIDTable(j.idCount)
+	seg.fresh = true
 	seg.refs.Store(1)
 	j.mu.Lock()
 	j.dirDirty = true

@@ -57,6 +57,7 @@ type segment struct {
 	holds    []hold               // newest is set when it is sealed
 	late     map[*stream]kite.Seq // the highest Seq whose bytes lie here and whose commit lies later
 	ids      ids
+	fresh    bool  // all its ids are in Journal.recent
 	gaps     []gap // in order; they change only when the journal has the only reference
 
 	freed   atomic.Int64 // bytes that were punched
