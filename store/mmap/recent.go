@@ -4,9 +4,9 @@ import "github.com/kiteq/kiteq/internal/kite"
 
 // recent is one filter over the ids of all segments that were begun since Open. Most ids that are looked for
 // are new, and it says so at a cost that does not grow with the segments: one cache line a level, and there
-// are seven levels at most. Without it each segment's own filter would be asked.
+// are five levels at most. Without it each segment's own filter would be asked.
 //
-// Levels are Bloom filters in blocks, as the segments' own. Each is twice as large as the one before, up to
+// Levels are Bloom filters in blocks, as the segments' own. Each is four times as large as the one before, up to
 // recentLevel; over recentBytes the oldest goes, and the segments with ids in it are asked for themselves
 // again. The lane adds under Journal.mu.
 type recent struct {
@@ -23,7 +23,7 @@ type recentIDs struct {
 }
 
 const (
-	recentFirst = 256 << 10 // 196,608 ids
+	recentFirst = 2 << 20 // 1.5 million ids
 	recentLevel = 16 << 20
 	recentBytes = 64 << 20
 )
@@ -47,7 +47,7 @@ func (r *recent) add(id kite.MessageID, pos kite.Position) (forgotten kite.Posit
 func (r *recent) widen() (forgotten kite.Position) {
 	size := recentFirst
 	if n := len(r.levels); n > 0 {
-		size = min(2*len(r.levels[n-1].filter), recentLevel)
+		size = min(4*len(r.levels[n-1].filter), recentLevel)
 	}
 	for r.bytes+size > recentBytes {
 		oldest := r.levels[0]

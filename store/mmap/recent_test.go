@@ -23,7 +23,7 @@ func TestRecent(t *testing.T) {
 		newest := r.levels[len(r.levels)-1]
 		newest.room = max(0, newest.room-step+1)
 	}
-	if forgotten == 0 || forgotten > n/2 || r.bytes > recentBytes || len(r.levels) > 8 {
+	if forgotten == 0 || forgotten > n/2 || r.bytes > recentBytes || len(r.levels) > 5 {
 		t.Errorf("forgotten up to %d, %d bytes in %d levels", forgotten, r.bytes, len(r.levels))
 	}
 	for i := 0; i < n; i += step {
@@ -32,12 +32,12 @@ func TestRecent(t *testing.T) {
 		}
 	}
 	full := newRecent()
-	for i := range 500_000 {
+	for i := range 3_000_000 {
 		full.add(numberedID(i), kite.Position(i+1))
 	}
 	passed := 0
 	for i := range 100_000 {
-		if full.holds(numberedID(1_000_000 + i)) {
+		if full.holds(numberedID(10_000_000 + i)) {
 			passed++
 		}
 	}
