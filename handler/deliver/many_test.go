@@ -3,6 +3,7 @@ package deliver
 import (
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/kiteq/kiteq/internal/kite"
 )
@@ -38,4 +39,24 @@ func TestManyFlows(t *testing.T) {
 			t.Errorf("asked for a member %d times, want %d at most", r.hub.asked, most)
 		}
 	})
+}
+
+// TestSaveLessOften records the progress of many flows less often than that of few.
+func TestSaveLessOften(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		every time.Duration
+		flows int
+		want  int64
+	}{
+		{50 * time.Millisecond, 0, 50},
+		{50 * time.Millisecond, 64, 50},
+		{50 * time.Millisecond, 128, 100},
+		{50 * time.Millisecond, 100_000, 1000},
+		{10 * time.Second, 100_000, 10_000},
+	} {
+		if got := (Options{ProgressEvery: c.every}).saveMs(c.flows); got != c.want {
+			t.Errorf("%d flows, every %v: after %d ms, want %d", c.flows, c.every, got, c.want)
+		}
+	}
 }

@@ -17,7 +17,7 @@ type Options struct {
 	// Shards is how many goroutines deliver; a group belongs to one. Default the number of processors, 1 to 64.
 	Shards int `toml:"shards"`
 	// ProgressEvery is how long settled messages may stay unrecorded: what a kill -9 repeats at most.
-	// Default 50ms, 1ms to 10s.
+	// With more than 64 flows that move it is longer in proportion, up to 1s. Default 50ms, 1ms to 10s.
 	ProgressEvery time.Duration `toml:"progress_every"`
 	// BindSkew is taken off the time at which a group was first bound, when its first message is looked
 	// for: the registry's clock and ours differ. Default 2s, 0 to 1h.

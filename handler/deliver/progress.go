@@ -21,10 +21,22 @@ func (s *shard) change(f *flow) {
 	}
 }
 
+// cheapFlows is how many flows' progress is recorded in one go before that is worth doing less often.
+const cheapFlows = 64
+
+// saveMs is how long to wait after recording the progress of so many flows: of a thousand that move, each
+// answer would else cost a record.
+func (o Options) saveMs(flows int) int64 {
+	every := o.ProgressEvery.Milliseconds()
+	return max(every, min(every*int64(flows)/cheapFlows, mostSaveMs))
+}
+
+const mostSaveMs = 1000
+
 // save hands what changed since the last time to the lane. It is lazy on purpose: what a crash takes
 // of it is delivered again.
 func (s *shard) save() {
-	s.savedMs = s.nowMs
+	s.savedMs, s.saveMs = s.nowMs, s.options.saveMs(len(s.dirty))
 	if len(s.dirty) == 0 {
 		return
 	}

@@ -45,6 +45,7 @@ type shard struct {
 	retries retryHeap
 	dirty   []*flow
 	savedMs int64
+	saveMs  int64 // until the next save
 	sweptMs int64
 	probeMs int64            // when blocked flows whose group is online try again, 0: there are none
 	dying   map[uint32]dying // dead letters on their way through the lane
@@ -207,7 +208,7 @@ func (s *shard) turn() {
 	s.fire()
 	s.pumpReady()
 	s.courier.Flush()
-	if s.nowMs-s.savedMs >= s.options.ProgressEvery.Milliseconds() {
+	if s.nowMs-s.savedMs >= s.saveMs {
 		s.save()
 	}
 }
@@ -234,7 +235,7 @@ func (s *shard) nextDue() int64 {
 		due = min(due, s.retries[0].dueMs)
 	}
 	if len(s.dirty) > 0 {
-		due = min(due, s.savedMs+s.options.ProgressEvery.Milliseconds())
+		due = min(due, s.savedMs+s.saveMs)
 	}
 	if s.probeMs > 0 {
 		due = min(due, s.probeMs)
