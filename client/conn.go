@@ -77,11 +77,11 @@ func (c *conn) handshake(o *Options) error {
 			c.unsolicited(f)
 			continue
 		}
-		switch ok, feedback, err := protocol.DecodeConnAuthAck(f.Payload); {
+		switch ack, err := protocol.DecodeConnAuthAck(f.Payload); {
 		case err != nil:
 			return err
-		case !ok:
-			return kite.Errorf(kite.Unauthorized, "broker %s refused group %s: %s; check Group and SecretKey", c.addr, o.Group, feedback)
+		case !ack.OK:
+			return kite.Errorf(kite.Unauthorized, "broker %s refused group %s: %s; check Group and SecretKey", c.addr, o.Group, ack.Feedback)
 		}
 		return nil
 	}

@@ -91,7 +91,7 @@ func TestBeforeConnect(t *testing.T) {
 		"txAck":       protocol.AppendTxAck(nil, f, 6, rawHeader(t, nil), 1, ""),
 		"deliverAck":  deliverAck(t, f, 6, true, ""),
 		"unknown":     f.AppendFrame(nil, 6, 0x77, nil),
-		"connAuthAck": protocol.AppendConnAuthAck(nil, f, 6, true, ""),
+		"connAuthAck": protocol.AppendConnAuthAck(nil, f, 6, protocol.ConnAuthAck{OK: true}),
 	} {
 		got, err := r.say(s, raw, protocol.AppendHeartbeat(nil, f, 7, 1))
 		if !errors.Is(err, errUnauthorized) {

@@ -16,7 +16,7 @@ func (r *read) connect(f *protocol.Frame) error {
 		return nil
 	}
 	if err := kite.CheckGroup(meta.GroupID); err != nil {
-		r.reply = protocol.AppendConnAuthAck(r.reply, r.framing, f.Opaque, false, err.Error())
+		r.reply = protocol.AppendConnAuthAck(r.reply, r.framing, f.Opaque, protocol.ConnAuthAck{Feedback: err.Error()})
 		return err
 	}
 	h := r.h
@@ -25,7 +25,11 @@ func (r *read) connect(f *protocol.Frame) error {
 	if left := h.directory.Join(r.s, meta.GroupID, warmingUp, h.now()); left != "" {
 		h.settler.Left(left, r.s)
 	}
-	r.reply = protocol.AppendConnAuthAck(r.reply, r.framing, f.Opaque, true, protocol.FeedbackAuthorized)
+	ack := protocol.ConnAuthAck{OK: true, Feedback: protocol.FeedbackAuthorized}
+	if meta.Level > 0 {
+		ack.Level = protocol.Level
+	}
+	r.reply = protocol.AppendConnAuthAck(r.reply, r.framing, f.Opaque, ack)
 	h.settler.Joined(meta.GroupID)
 	h.watcher.Joined(meta.GroupID)
 	h.log.Info("member joined", "session", r.s.ID, "remote", r.s.Conn.RemoteAddr(), "group", meta.GroupID, "framing", r.framing.String(), "level", meta.Level)

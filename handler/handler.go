@@ -156,7 +156,7 @@ func (r *read) frame(f *protocol.Frame) error {
 		return nil
 	}
 	if r.s.Group() == "" {
-		r.reply = protocol.AppendConnAuthAck(r.reply, r.framing, 0, false, protocol.FeedbackUnauthorized)
+		r.reply = protocol.AppendConnAuthAck(r.reply, r.framing, 0, protocol.ConnAuthAck{Feedback: protocol.FeedbackUnauthorized})
 		return errUnauthorized
 	}
 	switch f.Command {

@@ -153,10 +153,9 @@ func words(t *testing.T, f protocol.Framing, raw []byte) (all []string) {
 		var err error
 		switch frame.Command {
 		case protocol.CmdConnAuthAck:
-			var ok bool
-			var feedback string
-			ok, feedback, err = protocol.DecodeConnAuthAck(frame.Payload)
-			text += fmt.Sprintf("%v %s", ok, feedback)
+			var a protocol.ConnAuthAck
+			a, err = protocol.DecodeConnAuthAck(frame.Payload)
+			text += fmt.Sprintf("%v %s", a.OK, a.Feedback)
 		case protocol.CmdHeartbeat:
 			var version int64
 			version, err = protocol.DecodeHeartbeat(frame.Payload)

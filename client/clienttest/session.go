@@ -125,7 +125,7 @@ func (s *session) connect(f protocol.Frame) bool {
 		feedback = refusal
 	}
 	ack := func(dst []byte) []byte {
-		return protocol.AppendConnAuthAck(dst, framing, f.Opaque, refusal == "", feedback)
+		return protocol.AppendConnAuthAck(dst, framing, f.Opaque, protocol.ConnAuthAck{OK: refusal == "", Feedback: feedback})
 	}
 	if refusal != "" {
 		s.send(ack)

@@ -61,7 +61,7 @@ func (f *fakeBroker) serve(conn net.Conn) {
 			if strings.HasPrefix(meta.GroupID, "s-") {
 				f.consumer = conn
 			}
-			_, _ = conn.Write(protocol.AppendConnAuthAck(nil, protocol.FramingG, frame.Opaque, true, protocol.FeedbackAuthorized))
+			_, _ = conn.Write(protocol.AppendConnAuthAck(nil, protocol.FramingG, frame.Opaque, protocol.ConnAuthAck{OK: true, Feedback: protocol.FeedbackAuthorized}))
 			f.mu.Unlock()
 		case protocol.CmdBytesMessage:
 			f.publish(conn, frame)

@@ -54,9 +54,9 @@ func (l *link) greet(group string) error {
 	if f.Command != protocol.CmdConnAuthAck {
 		return fmt.Errorf("the broker answered with %v", f.Command)
 	}
-	ok, feedback, err := protocol.DecodeConnAuthAck(f.Payload)
-	if err == nil && !ok {
-		err = fmt.Errorf("the broker refused: %s", feedback)
+	ack, err := protocol.DecodeConnAuthAck(f.Payload)
+	if err == nil && !ack.OK {
+		err = fmt.Errorf("the broker refused: %s", ack.Feedback)
 	}
 	return err
 }

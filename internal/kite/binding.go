@@ -39,7 +39,27 @@ type Binding struct {
 	Watermark int32 `json:"watermark"`
 	// Durable groups get what was published while nobody of them was connected.
 	Durable bool `json:"persistent"`
+	// Order is OrderNone, OrderByKey or OrderByTopic. It and what follows are this broker's: old brokers and
+	// clients pass over them. The first binding of a group on a topic speaks for the others.
+	Order Ordering `json:"order,omitempty"`
+	// OrderKey is the property that OrderByKey looks at; "" means DefaultOrderKey.
+	OrderKey string `json:"orderKey,omitempty"`
+	// Broadcast groups get each message on every member that is connected.
+	Broadcast bool `json:"broadcast,omitempty"`
 }
+
+// Ordering says which messages of a group wait for which.
+type Ordering string
+
+// The orderings.
+const (
+	OrderNone    Ordering = ""      // none waits
+	OrderByKey   Ordering = "key"   // a message waits for the earlier ones of its key
+	OrderByTopic Ordering = "topic" // a message waits for all earlier ones
+)
+
+// DefaultOrderKey is the message property that holds the order key.
+const DefaultOrderKey = "kiteq-key"
 
 // BindingVersion is the value of Version in every binding.
 const BindingVersion = "1.0.0"
@@ -67,6 +87,9 @@ func (b Binding) Validate() error {
 	if err := CheckTopic(b.Topic); err != nil {
 		return err
 	}
+	if err := b.checkDelivery(); err != nil {
+		return err
+	}
 	switch b.Type {
 	case BindDirect, BindFanout:
 		return nil
@@ -80,6 +103,23 @@ func (b Binding) Validate() error {
 		return nil
 	}
 	return Errorf(Invalid, "binding of group %s to topic %s: bindType %d is not 0 (direct), 1 (regx) or 2 (fanout)", b.Group, b.Topic, int(b.Type))
+}
+
+func (b Binding) checkDelivery() error {
+	switch b.Order {
+	case OrderNone, OrderByKey, OrderByTopic:
+	default:
+		return Errorf(Invalid, "binding of group %s to topic %s: order %q is not \"key\", \"topic\" or absent", b.Group, b.Topic, string(b.Order))
+	}
+	switch {
+	case len(b.OrderKey) > MaxName:
+		return Errorf(Invalid, "binding of group %s to topic %s: an orderKey of %d bytes, at most %d are allowed", b.Group, b.Topic, len(b.OrderKey), MaxName)
+	case b.OrderKey != "" && b.Order != OrderByKey:
+		return Errorf(Invalid, "binding of group %s to topic %s: orderKey %q without order \"key\"", b.Group, b.Topic, b.OrderKey)
+	case b.Broadcast && b.Order != OrderNone:
+		return Errorf(Invalid, "binding of group %s to topic %s: broadcast cannot be ordered: leave order away", b.Group, b.Topic)
+	}
+	return nil
 }
 
 const (

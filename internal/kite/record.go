@@ -12,24 +12,33 @@ const (
 	// KindPrepared is an undecided message: as KindMessage, without Seq. In a checkpoint it has
 	// no Body and Ref says where the message lies.
 	KindPrepared Kind = 2
-	// KindCommit gives the prepared message at Ref its Seq: Topic, Seq, ID, Ref.
+	// KindCommit gives the message at Ref its Seq: Topic, Seq, ID, Ref. Of a prepared one Body is an encoded
+	// Note; of a delayed one it is the uvarint place among those of its minute, and DueMs is there.
 	KindCommit Kind = 3
-	// KindRollback ends the prepared message ID: Topic, ID, Ref.
+	// KindRollback ends the prepared message ID: Topic, ID, Ref, Body = encoded Note.
 	KindRollback Kind = 4
-	// KindPark sets the prepared message ID aside until somebody decides: Topic, ID, Ref, Body = the reason.
+	// KindPark sets the prepared message ID aside until somebody decides: Topic, ID, Ref, Body = encoded Note.
 	KindPark Kind = 5
 	// KindProgress says what a consumer group has settled or must be sent again: Topic, Group, Body
-	// = encoded Progress.
+	// = encoded Progress, Seq = the Turn of the standing that it continues.
 	KindProgress Kind = 6
 	// KindDead is a dead letter and settles its message: Topic, Group (the consumer's), Seq = place in
 	// the dead letters of (Topic, Group), ID, Type, Body = encoded DeadLetter.
 	KindDead Kind = 7
 	// KindHead is a topic's newest Seq. Only in checkpoints.
 	KindHead Kind = 8
+	// KindStanding is where a group stands on a topic: Topic, Group, Body = encoded Standing. Only in checkpoints.
+	KindStanding Kind = 9
+	// KindDelayed is a decided message that waits for its time: as KindMessage, with DueMs, and with Seq = its
+	// place among those of its minute. One that was prepared before lies at Ref and has no Body here.
+	KindDelayed Kind = 10
+	// KindOrder is what an operator did, or a decision that came too late: Body = encoded Order, which says
+	// what of Topic, Group, ID and Seq it means. It changes the state, and it stays as history.
+	KindOrder Kind = 11
 )
 
 func (k Kind) String() string {
-	names := [...]string{"", "message", "prepared", "commit", "rollback", "park", "progress", "dead", "head"}
+	names := [...]string{"", "message", "prepared", "commit", "rollback", "park", "progress", "dead", "head", "standing", "delayed", "order"}
 	if int(k) < len(names) && k > 0 {
 		return names[k]
 	}
@@ -52,6 +61,7 @@ type Record struct {
 	Seq       Seq
 	TimeMs    int64 // when the lane accepted it, Unix ms
 	ExpiresMs int64 // messages: not delivered from here on, Unix ms
+	DueMs     int64 // messages: not delivered before, Unix ms; 0 for most
 	Ref       Position
 	Position  Position // set by the journal on Append and on reading
 	Topic     string

@@ -25,6 +25,21 @@ func (r *Route) Watermark() int32 {
 	return r.Bindings[0].Watermark
 }
 
+// Order returns which messages wait for which, and the property that holds the key, as the first binding says.
+func (r *Route) Order() (by Ordering, property string) {
+	if len(r.Bindings) == 0 {
+		return OrderNone, ""
+	}
+	b := r.Bindings[0]
+	if b.Order == OrderByKey && b.OrderKey == "" {
+		return b.Order, DefaultOrderKey
+	}
+	return b.Order, b.OrderKey
+}
+
+// Broadcast tells whether every member gets each message, as the first binding says.
+func (r *Route) Broadcast() bool { return len(r.Bindings) > 0 && r.Bindings[0].Broadcast }
+
 // Equal tells whether both routes deliver the same.
 func (r *Route) Equal(other *Route) bool {
 	return r.Topic == other.Topic && r.Group == other.Group && r.SinceMs == other.SinceMs && slices.Equal(r.Bindings, other.Bindings)

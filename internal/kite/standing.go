@@ -98,11 +98,7 @@ var ErrProgress = errors.New("malformed progress")
 // AppendProgress appends the encoded progress: uvarints floor, n, n x (from, length), m, m x (seq, attempts, due).
 func AppendProgress(dst []byte, p *Progress) []byte {
 	dst = binary.AppendUvarint(dst, uint64(p.Floor))
-	dst = binary.AppendUvarint(dst, uint64(len(p.Settled)))
-	for _, r := range p.Settled {
-		dst = binary.AppendUvarint(dst, uint64(r.From))
-		dst = binary.AppendUvarint(dst, uint64(r.To-r.From))
-	}
+	dst = appendRanges(dst, p.Settled)
 	dst = binary.AppendUvarint(dst, uint64(len(p.Retries)))
 	for _, r := range p.Retries {
 		dst = binary.AppendUvarint(dst, uint64(r.Seq))
@@ -112,20 +108,43 @@ func AppendProgress(dst []byte, p *Progress) []byte {
 	return dst
 }
 
-// Standing is where a group stands on a topic: what it has settled, and what of the rest was tried.
+func appendRanges(dst []byte, ranges []Range) []byte {
+	dst = binary.AppendUvarint(dst, uint64(len(ranges)))
+	for _, r := range ranges {
+		dst = binary.AppendUvarint(dst, uint64(r.From))
+		dst = binary.AppendUvarint(dst, uint64(r.To-r.From))
+	}
+	return dst
+}
+
+// Standing is where a group stands on a topic: what it has settled, what of the rest was tried, and what
+// operators ordered.
 type Standing struct {
 	Settled
 	Retries map[Seq]Retry
+	// Turn counts the seeks. Progress of an earlier turn means nothing any more.
+	Turn uint64
+	// Paused is true while nothing is delivered.
+	Paused bool
+	// Letters are the dead letters that are done with.
+	Letters Settled
+	// Requeued are the dead letters that are delivered again, ascending.
+	Requeued []Seq
 }
 
 // Apply adds an encoded progress.
 func (s *Standing) Apply(body []byte) error {
 	d := decoder{body: body}
-	s.Raise(Seq(d.uvarint()))
-	for n := d.uvarint(); n > 0 && d.ok(); n-- {
-		from, length := d.uvarint(), d.uvarint()
-		s.Settle(Range{Seq(from), Seq(from + length)})
+	s.apply(&d)
+	if !d.ok() {
+		return ErrProgress
 	}
+	return nil
+}
+
+func (s *Standing) apply(d *decoder) {
+	s.Raise(Seq(d.uvarint()))
+	d.ranges(&s.Settled)
 	for n := d.uvarint(); n > 0 && d.ok(); n-- {
 		r := Retry{Seq: Seq(d.uvarint()), Attempts: d.byte(), DueMs: int64(d.uvarint())}
 		if s.Retries == nil {
@@ -138,10 +157,65 @@ func (s *Standing) Apply(body []byte) error {
 			delete(s.Retries, seq)
 		}
 	}
-	if !d.ok() {
-		return ErrProgress
+}
+
+// Seek begins a new turn at seq: everything below is settled, nothing from there on.
+func (s *Standing) Seek(seq Seq) {
+	s.Settled, s.Retries = Settled{}, nil
+	s.Raise(seq)
+	s.Turn++
+}
+
+// Requeue notes that the dead letter is delivered again.
+func (s *Standing) Requeue(letter Seq) {
+	if i, found := slices.BinarySearch(s.Requeued, letter); !found && !s.Letters.Contains(letter) {
+		s.Requeued = slices.Insert(s.Requeued, i, letter)
 	}
-	return nil
+}
+
+// Discard notes that the dead letter is done with.
+func (s *Standing) Discard(letter Seq) {
+	s.Letters.Settle(Range{letter, letter + 1})
+	if i, found := slices.BinarySearch(s.Requeued, letter); found {
+		s.Requeued = slices.Delete(s.Requeued, i, i+1)
+	}
+}
+
+// AppendStanding appends the whole standing as a checkpoint keeps it: a progress, then uvarints turn,
+// paused, the ranges and the floor of the letters, the requeued.
+func AppendStanding(dst []byte, s *Standing) []byte {
+	p := s.Progress()
+	dst = AppendProgress(dst, &p)
+	dst = binary.AppendUvarint(dst, s.Turn)
+	paused := byte(0)
+	if s.Paused {
+		paused = 1
+	}
+	dst = append(dst, paused)
+	dst = binary.AppendUvarint(dst, uint64(s.Letters.Floor()))
+	dst = appendRanges(dst, s.Letters.Ranges())
+	dst = binary.AppendUvarint(dst, uint64(len(s.Requeued)))
+	for _, letter := range s.Requeued {
+		dst = binary.AppendUvarint(dst, uint64(letter))
+	}
+	return dst
+}
+
+// DecodeStanding reads what AppendStanding wrote.
+func DecodeStanding(body []byte) (*Standing, error) {
+	s, d := &Standing{}, decoder{body: body}
+	s.apply(&d)
+	s.Turn = d.uvarint()
+	s.Paused = d.byte() == 1
+	s.Letters.Raise(Seq(d.uvarint()))
+	d.ranges(&s.Letters)
+	for n := d.uvarint(); n > 0 && d.ok(); n-- {
+		s.Requeue(Seq(d.uvarint()))
+	}
+	if !d.ok() {
+		return nil, ErrProgress
+	}
+	return s, nil
 }
 
 // Progress returns the standing as one progress.
@@ -154,30 +228,37 @@ func (s *Standing) Progress() Progress {
 	return p
 }
 
-// DeadLetter is why a message ended in a group's dead letters, and the message.
+// DeadLetter is why a message ended in a group's dead letters, and the message. When it died is the
+// TimeMs of its record.
 type DeadLetter struct {
-	Seq      Seq // in its topic
-	Attempts uint8
-	Command  uint8
-	Reason   string
-	Payload  []byte
+	Seq         Seq // in its topic
+	Attempts    uint8
+	Command     uint8
+	PublishedMs int64  // when the message was stored, Unix ms
+	Reason      string // what ended it
+	Feedback    string // of the last answer that was no ack, or why there was none; "" when it was never sent
+	Payload     []byte
 }
 
-// AppendDeadLetter appends the encoded dead letter: uvarint seq, attempts, command, uvarint length and
-// bytes of the reason, the payload.
+// AppendDeadLetter appends the encoded dead letter: uvarint seq, attempts, command, uvarint published, and
+// uvarint length and bytes of the reason and of the feedback, the payload.
 func AppendDeadLetter(dst []byte, l *DeadLetter) []byte {
 	dst = binary.AppendUvarint(dst, uint64(l.Seq))
 	dst = append(dst, l.Attempts, l.Command)
-	dst = binary.AppendUvarint(dst, uint64(len(l.Reason)))
-	dst = append(dst, l.Reason...)
+	dst = binary.AppendUvarint(dst, uint64(l.PublishedMs))
+	for _, text := range [...]string{l.Reason, l.Feedback} {
+		dst = binary.AppendUvarint(dst, uint64(len(text)))
+		dst = append(dst, text...)
+	}
 	return append(dst, l.Payload...)
 }
 
 // DecodeDeadLetter reads what AppendDeadLetter wrote. Payload is a view of body.
 func DecodeDeadLetter(body []byte) (DeadLetter, error) {
 	d := decoder{body: body}
-	l := DeadLetter{Seq: Seq(d.uvarint()), Attempts: d.byte(), Command: d.byte()}
+	l := DeadLetter{Seq: Seq(d.uvarint()), Attempts: d.byte(), Command: d.byte(), PublishedMs: int64(d.uvarint())}
 	l.Reason = string(d.bytes(d.uvarint()))
+	l.Feedback = string(d.bytes(d.uvarint()))
 	l.Payload = d.body
 	if !d.ok() {
 		return DeadLetter{}, errors.New("malformed dead letter")
@@ -201,6 +282,13 @@ func (d *decoder) uvarint() uint64 {
 	}
 	d.body = d.body[n:]
 	return v
+}
+
+func (d *decoder) ranges(into *Settled) {
+	for n := d.uvarint(); n > 0 && d.ok(); n-- {
+		from, length := d.uvarint(), d.uvarint()
+		into.Settle(Range{Seq(from), Seq(from + length)})
+	}
 }
 
 func (d *decoder) byte() byte {

@@ -115,3 +115,60 @@ func FuzzDeadLetter(f *testing.F) {
 		}
 	})
 }
+
+func TestStandingRoundTrip(t *testing.T) {
+	t.Parallel()
+	s := &Standing{Retries: map[Seq]Retry{12: {12, 3, 99}}, Paused: true, Turn: 4}
+	s.Raise(10)
+	s.Settle(Range{14, 16})
+	for _, letter := range []Seq{1, 2, 5} {
+		s.Discard(letter)
+	}
+	for _, letter := range []Seq{9, 7, 9, 5} { // twice, and one that is done with: neither counts
+		s.Requeue(letter)
+	}
+	got, err := DecodeStanding(AppendStanding(nil, s))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(s, got, cmp.AllowUnexported(Settled{})); diff != "" {
+		t.Fatal(diff)
+	}
+	if diff := cmp.Diff([]Seq{7, 9}, got.Requeued); diff != "" {
+		t.Error(diff)
+	}
+	got.Discard(7)
+	if len(got.Requeued) != 1 || !got.Letters.Contains(7) || got.Letters.Contains(9) {
+		t.Errorf("requeued %v, letters %+v after letter 7 was discarded", got.Requeued, got.Letters)
+	}
+	got.Seek(3)
+	if got.Floor() != 3 || got.Contains(14) || len(got.Retries) != 0 || got.Turn != 5 || !got.Paused {
+		t.Errorf("after a seek: %+v", got)
+	}
+	body := AppendStanding(nil, s)
+	for n := range body {
+		if _, err := DecodeStanding(body[:n]); err == nil {
+			t.Errorf("cut at %d of %d: no error", n, len(body))
+		}
+	}
+}
+
+func TestOrderRoundTrip(t *testing.T) {
+	t.Parallel()
+	for _, want := range []Order{
+		{Action: ActionRefuse, Outcome: OutcomeRolledBack, Note: Note{By: "10.0.0.1:9", Reason: "late"}},
+		{Action: ActionSeek, Note: Note{By: "operator ann"}},
+	} {
+		if got, err := DecodeOrder(AppendOrder(nil, &want)); err != nil || got != want {
+			t.Errorf("%+v, %v, want %+v", got, err, want)
+		}
+	}
+	for _, bad := range [][]byte{nil, {1}, {0, 0, 'a', 0}} {
+		if o, err := DecodeOrder(bad); err == nil {
+			t.Errorf("%v is the order %+v", bad, o)
+		}
+	}
+	if n := DecodeNote([]byte("by only")); n.By != "by only" || n.Reason != "" {
+		t.Errorf("%+v", n)
+	}
+}

@@ -17,6 +17,7 @@ const (
 	CmdBytesMessage  Command = 0x11
 	CmdStringMessage Command = 0x12
 	CmdFirstNew      Command = 0x20
+	CmdTxReceipt     Command = 0x20 // Level 1: the broker's answer to a verdict
 )
 
 func (c Command) String() string {
@@ -37,6 +38,8 @@ func (c Command) String() string {
 		return "bytesMessage"
 	case CmdStringMessage:
 		return "stringMessage"
+	case CmdTxReceipt:
+		return "txReceipt"
 	}
 	return fmt.Sprintf("command 0x%02x", uint8(c))
 }

@@ -25,10 +25,14 @@ var connAuthAckLayout = layout{
 	name:     "ConnAuthAck",
 	required: 1<<1 | 1<<2,
 	fields: []fieldLayout{
-		1: {"status", protowire.VarintType},
-		2: {"feedback", protowire.BytesType},
+		1:  {"status", protowire.VarintType},
+		2:  {"feedback", protowire.BytesType},
+		16: {"protocolLevel", protowire.VarintType},
 	},
 }
+
+// Level is the newest level that this code speaks: verdicts have receipts.
+const Level = 1
 
 // ConnMeta is how a client introduces itself.
 type ConnMeta struct {
@@ -62,20 +66,33 @@ func DecodeConnMeta(payload []byte) (ConnMeta, error) {
 	return m, nil
 }
 
-// DecodeConnAuthAck reads the payload of a connAuthAck frame. ok is what the broker decided.
-func DecodeConnAuthAck(payload []byte) (ok bool, feedback string, err error) {
+// ConnAuthAck is the broker's answer to ConnMeta.
+type ConnAuthAck struct {
+	OK       bool
+	Feedback string
+	// Level is the highest that the broker speaks, 0 from a broker that knows none. A client that named no
+	// level is not told.
+	Level int32
+}
+
+// DecodeConnAuthAck reads the payload of a connAuthAck frame.
+func DecodeConnAuthAck(payload []byte) (ConnAuthAck, error) {
+	var a ConnAuthAck
 	s := scanner{buf: payload}
 	for s.next(&connAuthAckLayout) {
-		if s.num == 1 {
-			ok = s.varint != 0
-		} else {
-			feedback = string(s.bytes)
+		switch s.num {
+		case 1:
+			a.OK = s.varint != 0
+		case 2:
+			a.Feedback = string(s.bytes)
+		case 16:
+			a.Level = int32(s.varint)
 		}
 	}
 	if err := s.finish(&connAuthAckLayout); err != nil {
-		return false, "", err
+		return ConnAuthAck{}, err
 	}
-	return ok, feedback, nil
+	return a, nil
 }
 
 // DecodeHeartbeat reads the payload of a heartbeat frame. The answer to it repeats version.
@@ -103,11 +120,14 @@ func AppendConnMeta(dst []byte, f Framing, opaque uint32, m ConnMeta) []byte {
 	return f.End(dst, mark)
 }
 
-// AppendConnAuthAck appends the broker's answer to ConnMeta.
-func AppendConnAuthAck(dst []byte, f Framing, opaque uint32, ok bool, feedback string) []byte {
+// AppendConnAuthAck appends the broker's answer to ConnMeta; Level only when it is above 0.
+func AppendConnAuthAck(dst []byte, f Framing, opaque uint32, a ConnAuthAck) []byte {
 	dst, mark := f.Begin(dst, opaque, CmdConnAuthAck)
-	dst = appendBool(dst, 1, ok)
-	dst = appendBytes(dst, 2, feedback)
+	dst = appendBool(dst, 1, a.OK)
+	dst = appendBytes(dst, 2, a.Feedback)
+	if a.Level > 0 {
+		dst = appendInt(dst, 16, int64(a.Level))
+	}
 	return f.End(dst, mark)
 }
 

@@ -191,8 +191,8 @@ func decodeVector(message string, payload []byte) (*vectorPayload, error) {
 		m, err := DecodeConnMeta(payload)
 		return &vectorPayload{GroupID: m.GroupID, SecretKey: m.SecretKey, WarmingUpSec: m.WarmingUpSec}, err
 	case "ConnAuthAck":
-		ok, feedback, err := DecodeConnAuthAck(payload)
-		return &vectorPayload{Status: ok, Feedback: &feedback}, err
+		a, err := DecodeConnAuthAck(payload)
+		return &vectorPayload{Status: a.OK, Feedback: &a.Feedback}, err
 	case "MessageStoreAck":
 		var a StoreAckView
 		err := a.Decode(payload)
@@ -305,7 +305,7 @@ func encodeVector(t *testing.T, dst []byte, v *vector) []byte {
 	case "ConnMeta":
 		return AppendConnMeta(dst, f, opaque, ConnMeta{GroupID: p.GroupID, SecretKey: p.SecretKey, WarmingUpSec: p.WarmingUpSec})
 	case "ConnAuthAck":
-		return AppendConnAuthAck(dst, f, opaque, p.Status.(bool), *p.Feedback)
+		return AppendConnAuthAck(dst, f, opaque, ConnAuthAck{OK: p.Status.(bool), Feedback: *p.Feedback})
 	case "MessageStoreAck":
 		return AppendStoreAck(dst, f, opaque, []byte(p.MessageID), p.Status.(bool), *p.Feedback)
 	case "DeliverAck":

@@ -76,13 +76,14 @@ func TestRequired(t *testing.T) {
 	}{
 		{&wire.HeartBeat{Version: new(int64(1))}, func(b []byte) error { _, err := DecodeHeartbeat(b); return err }},
 		{&wire.ConnMeta{GroupId: new("g"), SecretKey: new("s")}, func(b []byte) error { _, err := DecodeConnMeta(b); return err }},
-		{&wire.ConnAuthAck{Status: new(true), Feedback: new("f")}, func(b []byte) error { _, _, err := DecodeConnAuthAck(b); return err }},
+		{&wire.ConnAuthAck{Status: new(true), Feedback: new("f")}, func(b []byte) error { _, err := DecodeConnAuthAck(b); return err }},
 		{&wire.MessageStoreAck{MessageId: new("m"), Status: new(true), Feedback: new("f")}, func(b []byte) error { return new(StoreAckView).Decode(b) }},
 		{
 			&wire.DeliverAck{MessageId: new("m"), Topic: new("t"), MessageType: new("y"), GroupId: new("g"), Status: new(true)},
 			func(b []byte) error { return new(DeliverAckView).Decode(b) },
 		},
 		{&wire.TxACKPacket{Header: header, Status: new(int32(1)), Feedback: new("f")}, func(b []byte) error { return new(TxAckView).Decode(b) }},
+		{&wire.TxReceipt{MessageId: new("m"), Code: new(int32(8))}, func(b []byte) error { _, err := DecodeTxReceipt(b); return err }},
 		{message, func(b []byte) error { return new(MessageView).Decode(b) }},
 		{header, func(b []byte) error { return new(HeaderView).Decode(b) }},
 		{&wire.Entry{Key: new("k"), Value: new("v")}, func(b []byte) error { _, _, err := decodeEntry(b); return err }},
@@ -240,7 +241,7 @@ func TestCommandString(t *testing.T) {
 	t.Parallel()
 	seen := make(map[string]bool)
 	for _, c := range []Command{
-		CmdHeartbeat, CmdConnMeta, CmdConnAuthAck, CmdStoreAck, CmdDeliverAck, CmdTxAck, CmdBytesMessage, CmdStringMessage,
+		CmdHeartbeat, CmdConnMeta, CmdConnAuthAck, CmdStoreAck, CmdDeliverAck, CmdTxAck, CmdBytesMessage, CmdStringMessage, CmdTxReceipt,
 	} {
 		if name := c.String(); seen[name] || strings.HasPrefix(name, "command") {
 			t.Errorf("%#x is called %s", uint8(c), name)
@@ -248,7 +249,23 @@ func TestCommandString(t *testing.T) {
 			seen[name] = true
 		}
 	}
-	if got := CmdFirstNew.String(); got != "command 0x20" {
-		t.Errorf("0x20 is called %s", got)
+	if got := Command(0x7f).String(); got != "command 0x7f" {
+		t.Errorf("0x7f is called %s", got)
+	}
+}
+
+func TestTxReceiptRoundTrip(t *testing.T) {
+	t.Parallel()
+	for _, want := range []TxReceipt{
+		{MessageID: "0123456789abcdef0123456789abcdef", Code: kite.TxUnknown},
+		{MessageID: "m", Code: kite.TxConflict, Outcome: kite.OutcomeRolledBack, DecidedBy: "operator ann", DecidedMs: 1700000000123},
+	} {
+		frame, _, err := FramingG.Next(AppendTxReceipt(nil, FramingG, 7, &want))
+		if err != nil || frame.Opaque != 7 || frame.Command != CmdTxReceipt {
+			t.Fatalf("frame %+v, %v", frame, err)
+		}
+		if got, err := DecodeTxReceipt(frame.Payload); err != nil || got != want {
+			t.Errorf("%+v, %v, want %+v", got, err, want)
+		}
 	}
 }

@@ -205,10 +205,10 @@ func compareControl(payload []byte) string {
 	if fault != "" {
 		return "ConnMeta: " + fault
 	}
-	ok, feedback, err := DecodeConnAuthAck(payload)
+	a, err := DecodeConnAuthAck(payload)
 	auth := &wire.ConnAuthAck{}
 	fault, accepted = disagree(err, payload, auth)
-	if fault == "" && accepted && (ok != auth.GetStatus() || feedback != auth.GetFeedback()) {
+	if fault == "" && accepted && (a.OK != auth.GetStatus() || a.Feedback != auth.GetFeedback() || a.Level != auth.GetProtocolLevel()) {
 		fault = "a field"
 	}
 	if fault != "" {
@@ -226,10 +226,24 @@ func compareControl(payload []byte) string {
 	return ""
 }
 
+func compareReceipt(payload []byte) string {
+	r, err := DecodeTxReceipt(payload)
+	receipt := &wire.TxReceipt{}
+	fault, accepted := disagree(err, payload, receipt)
+	if fault == "" && accepted && (r.MessageID != receipt.GetMessageId() || r.Code != kite.Code(receipt.GetCode()) ||
+		r.Outcome != kite.Outcome(receipt.GetOutcome()) || r.DecidedBy != receipt.GetDecidedBy() || r.DecidedMs != receipt.GetDecidedAtMs()) {
+		fault = "a field"
+	}
+	if fault != "" {
+		return "TxReceipt: " + fault
+	}
+	return ""
+}
+
 // compareAll checks payload with every decoder.
 func compareAll(payload []byte) string {
 	for _, compare := range []func([]byte) string{
-		compareMessage, compareRawHeader, compareTxAck, compareDeliverAck, compareStoreAck, compareControl,
+		compareMessage, compareRawHeader, compareTxAck, compareDeliverAck, compareStoreAck, compareControl, compareReceipt,
 	} {
 		if fault := compare(payload); fault != "" {
 			return fault

@@ -218,8 +218,8 @@ func (c *conn) saw(raw []byte) {
 func (c *conn) read(f protocol.Frame) (text string, err error) {
 	switch f.Command {
 	case protocol.CmdConnAuthAck:
-		ok, feedback, err := protocol.DecodeConnAuthAck(f.Payload)
-		return fmt.Sprintf("connAuthAck %v %s", ok, feedback), err
+		a, err := protocol.DecodeConnAuthAck(f.Payload)
+		return fmt.Sprintf("connAuthAck %v %s", a.OK, a.Feedback), err
 	case protocol.CmdStoreAck:
 		var a protocol.StoreAckView
 		err := a.Decode(f.Payload)

@@ -59,7 +59,7 @@ func (f *fake) Frames(s *session.Session, frames []protocol.Frame, reply []byte)
 		switch frame.Command {
 		case protocol.CmdConnMeta:
 			f.directory.Join(s, "g", 0, time.Now())
-			reply = protocol.AppendConnAuthAck(reply, framing, frame.Opaque, true, "")
+			reply = protocol.AppendConnAuthAck(reply, framing, frame.Opaque, protocol.ConnAuthAck{OK: true})
 		case protocol.CmdHeartbeat:
 			version, err := protocol.DecodeHeartbeat(frame.Payload)
 			if err != nil {

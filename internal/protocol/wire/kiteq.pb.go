@@ -152,13 +152,15 @@ type ConnAuthAck struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Status        *bool                  `protobuf:"varint,1,req,name=status,def=1" json:"status,omitempty"`
 	Feedback      *string                `protobuf:"bytes,2,req,name=feedback" json:"feedback,omitempty"`
+	ProtocolLevel *int32                 `protobuf:"varint,16,opt,name=protocolLevel,def=0" json:"protocolLevel,omitempty"` // the broker's, to a client that named its own
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 // Default values for ConnAuthAck fields.
 const (
-	Default_ConnAuthAck_Status = bool(true)
+	Default_ConnAuthAck_Status        = bool(true)
+	Default_ConnAuthAck_ProtocolLevel = int32(0)
 )
 
 func (x *ConnAuthAck) Reset() {
@@ -203,6 +205,13 @@ func (x *ConnAuthAck) GetFeedback() string {
 		return *x.Feedback
 	}
 	return ""
+}
+
+func (x *ConnAuthAck) GetProtocolLevel() int32 {
+	if x != nil && x.ProtocolLevel != nil {
+		return *x.ProtocolLevel
+	}
+	return Default_ConnAuthAck_ProtocolLevel
 }
 
 // 0x04, broker to client: answers a published message.
@@ -427,6 +436,83 @@ func (x *TxACKPacket) GetFeedback() string {
 	return ""
 }
 
+// 0x20, broker to client of protocolLevel 1 and above: answers a verdict.
+type TxReceipt struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	MessageId     *string                `protobuf:"bytes,1,req,name=messageId" json:"messageId,omitempty"`
+	Code          *int32                 `protobuf:"varint,2,req,name=code" json:"code,omitempty"`       // 0: it stands as the verdict says; else a code of the broker
+	Outcome       *int32                 `protobuf:"varint,3,opt,name=outcome" json:"outcome,omitempty"` // 0 unknown, 1 committed, 2 rolled back, 3 parked
+	DecidedBy     *string                `protobuf:"bytes,4,opt,name=decidedBy" json:"decidedBy,omitempty"`
+	DecidedAtMs   *int64                 `protobuf:"varint,5,opt,name=decidedAtMs" json:"decidedAtMs,omitempty"` // Unix ms
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TxReceipt) Reset() {
+	*x = TxReceipt{}
+	mi := &file_internal_protocol_kiteq_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TxReceipt) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TxReceipt) ProtoMessage() {}
+
+func (x *TxReceipt) ProtoReflect() protoreflect.Message {
+	mi := &file_internal_protocol_kiteq_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TxReceipt.ProtoReflect.Descriptor instead.
+func (*TxReceipt) Descriptor() ([]byte, []int) {
+	return file_internal_protocol_kiteq_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *TxReceipt) GetMessageId() string {
+	if x != nil && x.MessageId != nil {
+		return *x.MessageId
+	}
+	return ""
+}
+
+func (x *TxReceipt) GetCode() int32 {
+	if x != nil && x.Code != nil {
+		return *x.Code
+	}
+	return 0
+}
+
+func (x *TxReceipt) GetOutcome() int32 {
+	if x != nil && x.Outcome != nil {
+		return *x.Outcome
+	}
+	return 0
+}
+
+func (x *TxReceipt) GetDecidedBy() string {
+	if x != nil && x.DecidedBy != nil {
+		return *x.DecidedBy
+	}
+	return ""
+}
+
+func (x *TxReceipt) GetDecidedAtMs() int64 {
+	if x != nil && x.DecidedAtMs != nil {
+		return *x.DecidedAtMs
+	}
+	return 0
+}
+
 // A property of a message.
 type Entry struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -438,7 +524,7 @@ type Entry struct {
 
 func (x *Entry) Reset() {
 	*x = Entry{}
-	mi := &file_internal_protocol_kiteq_proto_msgTypes[6]
+	mi := &file_internal_protocol_kiteq_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -450,7 +536,7 @@ func (x *Entry) String() string {
 func (*Entry) ProtoMessage() {}
 
 func (x *Entry) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_protocol_kiteq_proto_msgTypes[6]
+	mi := &file_internal_protocol_kiteq_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -463,7 +549,7 @@ func (x *Entry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Entry.ProtoReflect.Descriptor instead.
 func (*Entry) Descriptor() ([]byte, []int) {
-	return file_internal_protocol_kiteq_proto_rawDescGZIP(), []int{6}
+	return file_internal_protocol_kiteq_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Entry) GetKey() string {
@@ -507,7 +593,7 @@ const (
 
 func (x *Header) Reset() {
 	*x = Header{}
-	mi := &file_internal_protocol_kiteq_proto_msgTypes[7]
+	mi := &file_internal_protocol_kiteq_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -519,7 +605,7 @@ func (x *Header) String() string {
 func (*Header) ProtoMessage() {}
 
 func (x *Header) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_protocol_kiteq_proto_msgTypes[7]
+	mi := &file_internal_protocol_kiteq_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -532,7 +618,7 @@ func (x *Header) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Header.ProtoReflect.Descriptor instead.
 func (*Header) Descriptor() ([]byte, []int) {
-	return file_internal_protocol_kiteq_proto_rawDescGZIP(), []int{7}
+	return file_internal_protocol_kiteq_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Header) GetMessageId() string {
@@ -623,7 +709,7 @@ type BytesMessage struct {
 
 func (x *BytesMessage) Reset() {
 	*x = BytesMessage{}
-	mi := &file_internal_protocol_kiteq_proto_msgTypes[8]
+	mi := &file_internal_protocol_kiteq_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -635,7 +721,7 @@ func (x *BytesMessage) String() string {
 func (*BytesMessage) ProtoMessage() {}
 
 func (x *BytesMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_protocol_kiteq_proto_msgTypes[8]
+	mi := &file_internal_protocol_kiteq_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -648,7 +734,7 @@ func (x *BytesMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BytesMessage.ProtoReflect.Descriptor instead.
 func (*BytesMessage) Descriptor() ([]byte, []int) {
-	return file_internal_protocol_kiteq_proto_rawDescGZIP(), []int{8}
+	return file_internal_protocol_kiteq_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *BytesMessage) GetHeader() *Header {
@@ -676,7 +762,7 @@ type StringMessage struct {
 
 func (x *StringMessage) Reset() {
 	*x = StringMessage{}
-	mi := &file_internal_protocol_kiteq_proto_msgTypes[9]
+	mi := &file_internal_protocol_kiteq_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -688,7 +774,7 @@ func (x *StringMessage) String() string {
 func (*StringMessage) ProtoMessage() {}
 
 func (x *StringMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_protocol_kiteq_proto_msgTypes[9]
+	mi := &file_internal_protocol_kiteq_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -701,7 +787,7 @@ func (x *StringMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StringMessage.ProtoReflect.Descriptor instead.
 func (*StringMessage) Descriptor() ([]byte, []int) {
-	return file_internal_protocol_kiteq_proto_rawDescGZIP(), []int{9}
+	return file_internal_protocol_kiteq_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *StringMessage) GetHeader() *Header {
@@ -730,10 +816,11 @@ const file_internal_protocol_kiteq_proto_rawDesc = "" +
 	"\agroupId\x18\x01 \x02(\tR\agroupId\x12\x1c\n" +
 	"\tsecretKey\x18\x02 \x02(\tR\tsecretKey\x12%\n" +
 	"\fwarmingupSec\x18\x03 \x01(\x05:\x010R\fwarmingupSec\x12'\n" +
-	"\rprotocolLevel\x18\x10 \x01(\x05:\x010R\rprotocolLevel\"G\n" +
+	"\rprotocolLevel\x18\x10 \x01(\x05:\x010R\rprotocolLevel\"p\n" +
 	"\vConnAuthAck\x12\x1c\n" +
 	"\x06status\x18\x01 \x02(\b:\x04trueR\x06status\x12\x1a\n" +
-	"\bfeedback\x18\x02 \x02(\tR\bfeedback\"i\n" +
+	"\bfeedback\x18\x02 \x02(\tR\bfeedback\x12'\n" +
+	"\rprotocolLevel\x18\x10 \x01(\x05:\x010R\rprotocolLevel\"i\n" +
 	"\x0fMessageStoreAck\x12\x1c\n" +
 	"\tmessageId\x18\x01 \x02(\tR\tmessageId\x12\x1c\n" +
 	"\x06status\x18\x02 \x02(\b:\x04trueR\x06status\x12\x1a\n" +
@@ -749,7 +836,13 @@ const file_internal_protocol_kiteq_proto_rawDesc = "" +
 	"\vTxACKPacket\x12*\n" +
 	"\x06header\x18\x01 \x02(\v2\x12.kiteq.wire.HeaderR\x06header\x12\x19\n" +
 	"\x06status\x18\x02 \x02(\x05:\x010R\x06status\x12\x1a\n" +
-	"\bfeedback\x18\x03 \x02(\tR\bfeedback\"/\n" +
+	"\bfeedback\x18\x03 \x02(\tR\bfeedback\"\x97\x01\n" +
+	"\tTxReceipt\x12\x1c\n" +
+	"\tmessageId\x18\x01 \x02(\tR\tmessageId\x12\x12\n" +
+	"\x04code\x18\x02 \x02(\x05R\x04code\x12\x18\n" +
+	"\aoutcome\x18\x03 \x01(\x05R\aoutcome\x12\x1c\n" +
+	"\tdecidedBy\x18\x04 \x01(\tR\tdecidedBy\x12 \n" +
+	"\vdecidedAtMs\x18\x05 \x01(\x03R\vdecidedAtMs\"/\n" +
 	"\x05Entry\x12\x10\n" +
 	"\x03key\x18\x01 \x02(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x02(\tR\x05value\"\xe3\x02\n" +
@@ -789,7 +882,7 @@ func file_internal_protocol_kiteq_proto_rawDescGZIP() []byte {
 	return file_internal_protocol_kiteq_proto_rawDescData
 }
 
-var file_internal_protocol_kiteq_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_internal_protocol_kiteq_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
 var file_internal_protocol_kiteq_proto_goTypes = []any{
 	(*HeartBeat)(nil),       // 0: kiteq.wire.HeartBeat
 	(*ConnMeta)(nil),        // 1: kiteq.wire.ConnMeta
@@ -797,16 +890,17 @@ var file_internal_protocol_kiteq_proto_goTypes = []any{
 	(*MessageStoreAck)(nil), // 3: kiteq.wire.MessageStoreAck
 	(*DeliverAck)(nil),      // 4: kiteq.wire.DeliverAck
 	(*TxACKPacket)(nil),     // 5: kiteq.wire.TxACKPacket
-	(*Entry)(nil),           // 6: kiteq.wire.Entry
-	(*Header)(nil),          // 7: kiteq.wire.Header
-	(*BytesMessage)(nil),    // 8: kiteq.wire.BytesMessage
-	(*StringMessage)(nil),   // 9: kiteq.wire.StringMessage
+	(*TxReceipt)(nil),       // 6: kiteq.wire.TxReceipt
+	(*Entry)(nil),           // 7: kiteq.wire.Entry
+	(*Header)(nil),          // 8: kiteq.wire.Header
+	(*BytesMessage)(nil),    // 9: kiteq.wire.BytesMessage
+	(*StringMessage)(nil),   // 10: kiteq.wire.StringMessage
 }
 var file_internal_protocol_kiteq_proto_depIdxs = []int32{
-	7, // 0: kiteq.wire.TxACKPacket.header:type_name -> kiteq.wire.Header
-	6, // 1: kiteq.wire.Header.properties:type_name -> kiteq.wire.Entry
-	7, // 2: kiteq.wire.BytesMessage.header:type_name -> kiteq.wire.Header
-	7, // 3: kiteq.wire.StringMessage.header:type_name -> kiteq.wire.Header
+	8, // 0: kiteq.wire.TxACKPacket.header:type_name -> kiteq.wire.Header
+	7, // 1: kiteq.wire.Header.properties:type_name -> kiteq.wire.Entry
+	8, // 2: kiteq.wire.BytesMessage.header:type_name -> kiteq.wire.Header
+	8, // 3: kiteq.wire.StringMessage.header:type_name -> kiteq.wire.Header
 	4, // [4:4] is the sub-list for method output_type
 	4, // [4:4] is the sub-list for method input_type
 	4, // [4:4] is the sub-list for extension type_name
@@ -825,7 +919,7 @@ func file_internal_protocol_kiteq_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_internal_protocol_kiteq_proto_rawDesc), len(file_internal_protocol_kiteq_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   10,
+			NumMessages:   11,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
