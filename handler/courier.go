@@ -1,7 +1,6 @@
 package handler
 
 import (
-	"log/slog"
 	"slices"
 	"time"
 
@@ -118,40 +117,4 @@ func (c *Courier) Flush() {
 	}
 	clear(c.out)
 	c.last, c.buffer, c.members = nil, nil, nil
-}
-
-// Inquirer asks producers about their undecided messages.
-type Inquirer struct {
-	directory *session.Directory
-	loader    Loader
-	log       *slog.Logger
-}
-
-// NewInquirer returns an inquirer that reads undecided messages from loader.
-func NewInquirer(directory *session.Directory, loader Loader, log *slog.Logger) *Inquirer {
-	return &Inquirer{directory: directory, loader: loader, log: log.With("component", "handler")}
-}
-
-// Ask sends a check about the message to a live member of the publisher's group. It returns false when
-// there is none that takes it now.
-func (q *Inquirer) Ask(group string, id kite.MessageID, position kite.Position) bool {
-	s := q.directory.Pick(group, time.Now())
-	if s == nil {
-		return false
-	}
-	b := session.NewBuffer()
-	var encode error
-	err := q.loader.Load(position, func(r *kite.Record) {
-		b.B, encode = protocol.AppendTxCheck(b.B, protocol.Framing(s.Framing), s.NextCheck(), r.Body, protocol.FeedbackCheck)
-	})
-	if err == nil {
-		err = encode
-	}
-	if err != nil {
-		q.log.Error("check not sent", "msg_id", id.String(), "group", group, "err", err)
-		b.Recycle()
-		return false
-	}
-	s.Conn.Write(b)
-	return true
 }

@@ -133,7 +133,7 @@ func TestInquirer(t *testing.T) {
 		r := newRig(t)
 		s, conn := r.member(f, "p-trade")
 		q := NewInquirer(r.directory, loader{body: body}, slog.New(slog.DiscardHandler))
-		if !q.Ask("p-trade", id, 7) || len(conn.writes) != 1 {
+		if q.Ask("p-trade", id, 7, 0) == "" || len(conn.writes) != 1 {
 			t.Fatalf("not asked: %d writes", len(conn.writes))
 		}
 		frame := cut(t, f, conn.writes[0])[0]
@@ -149,16 +149,16 @@ func TestInquirer(t *testing.T) {
 			t.Error("a check takes credit of deliveries")
 		}
 		conn.choked = true
-		if q.Ask("p-trade", id, 7) {
+		if q.Ask("p-trade", id, 7, 0) != "" {
 			t.Error("asked on a connection that takes nothing")
 		}
 		conn.choked = false
 		for name, bad := range map[string]loader{"trimmed": {err: errors.New("nothing there")}, "no message": {body: []byte("garbage")}} {
-			if NewInquirer(r.directory, bad, slog.New(slog.DiscardHandler)).Ask("p-trade", id, 7) {
+			if NewInquirer(r.directory, bad, slog.New(slog.DiscardHandler)).Ask("p-trade", id, 7, 0) != "" {
 				t.Errorf("%s: asked", name)
 			}
 		}
-		if q.Ask("p-none", id, 7) || len(conn.writes) != 1 {
+		if q.Ask("p-none", id, 7, 0) != "" || len(conn.writes) != 1 {
 			t.Errorf("asked nobody; %d writes", len(conn.writes))
 		}
 	}

@@ -132,15 +132,12 @@ func (d *Directory) Claim(members []*Session, now time.Time, fits func(*Session)
 	return nil
 }
 
-// Pick chooses a random member of the group that is warm and takes bytes, or nil. It takes no credit.
-func (d *Directory) Pick(group string, now time.Time) *Session {
+// Pick chooses a member of the group that is warm and takes bytes, another one with each turn from 0 on,
+// or nil. It takes no credit.
+func (d *Directory) Pick(group string, now time.Time, turn int) *Session {
 	list := d.Members(group)
-	if len(list) == 0 {
-		return nil
-	}
-	start := rand.IntN(len(list))
 	for i := range list {
-		if s := list[(start+i)%len(list)]; !s.cold(now) && s.Conn.Writable() {
+		if s := list[(turn+i)%len(list)]; !s.cold(now) && s.Conn.Writable() {
 			return s
 		}
 	}

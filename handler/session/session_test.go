@@ -74,7 +74,7 @@ func TestJoin(t *testing.T) {
 	join(b, "s-a", "")
 	expect("s-a", a, b)
 	expect("s-b")
-	if d.Claim(d.Members("s-none"), begin, nil) != nil || d.Pick("s-none", begin) != nil {
+	if d.Claim(d.Members("s-none"), begin, nil) != nil || d.Pick("s-none", begin, 0) != nil {
 		t.Error("a member of nobody")
 	}
 }
@@ -102,7 +102,7 @@ func TestClaim(t *testing.T) {
 	if s := d.Claim(d.Members("s-a"), begin, nil); s != nil {
 		t.Errorf("claimed session %d, whose connection takes nothing", s.ID)
 	}
-	if s := d.Pick("s-a", begin); s != b {
+	if d.Pick("s-a", begin, 0) != b || d.Pick("s-a", begin, 1) != b {
 		t.Error("a pick needs no credit, but a connection that takes bytes")
 	}
 	ca.choke(false)
@@ -126,11 +126,11 @@ func TestClaimSpreads(t *testing.T) {
 		d.Join(New(uint64(n), &conn{}), "s-a", 0, begin)
 	}
 	got := map[uint64]int{}
-	for range 4000 {
+	for turn := range 4000 {
 		s := d.Claim(d.Members("s-a"), begin, nil)
 		got[s.ID]++
 		s.Release(false)
-		got[10+d.Pick("s-a", begin).ID]++
+		got[10+d.Pick("s-a", begin, turn).ID]++
 	}
 	for n := range uint64(4) {
 		for _, key := range []uint64{n, 10 + n} {
@@ -160,7 +160,7 @@ func TestWarmUp(t *testing.T) {
 				s.Release(false)
 				claimed++
 			}
-			if d.Pick("s-a", begin.Add(c.after)) != nil {
+			if d.Pick("s-a", begin.Add(c.after), 0) != nil {
 				picked++
 			}
 		}
@@ -235,7 +235,7 @@ func TestConcurrent(t *testing.T) {
 				if s := d.Claim(d.Members(group), begin.Add(time.Hour), nil); s != nil {
 					s.Release(false)
 				}
-				d.Pick(group, begin)
+				d.Pick(group, begin, 0)
 				d.Groups(func(string, []*Session) {})
 			}
 		})

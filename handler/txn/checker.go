@@ -1,7 +1,6 @@
 package txn
 
 import (
-	"container/heap"
 	"context"
 	"log/slog"
 	"math/rand/v2"
@@ -12,10 +11,11 @@ import (
 	"github.com/kiteq/kiteq/internal/kite"
 )
 
-// Asker sends a check to a live member of the publisher's group.
+// Asker sends checks.
 type Asker interface {
-	// Ask returns true when the check was really sent.
-	Ask(group string, id kite.MessageID, position kite.Position) bool
+	// Ask sends a check to somebody of the publisher's group and returns whom, or "" when nobody can be
+	// asked now. Each turn goes to another one as long as there are others.
+	Ask(group string, id kite.MessageID, position kite.Position, turn int) (asked string)
 }
 
 // Submitter takes what must be journaled.
@@ -23,45 +23,12 @@ type Submitter interface {
 	Submit(b *kite.Batch) error
 }
 
-// Options of the checks.
-type Options struct {
-	// First is how long a transaction stays undecided before the first check. It should be longer than
-	// the longest local transaction. Default 10s, 100ms to 1h.
-	First time.Duration `toml:"first_check"`
-	// Longest bounds the pause between two checks; it doubles from First on. Default 5m, First to 24h.
-	Longest time.Duration `toml:"longest_pause"`
-	// MaxChecks is how many checks are sent before the transaction is parked. Default 15, 1 to 1000.
-	MaxChecks int `toml:"max_checks"`
-}
-
-// WithDefaults returns the options with the default in place of every zero.
-func (o Options) WithDefaults() Options {
-	if o.First == 0 {
-		o.First = 10 * time.Second
-	}
-	if o.Longest == 0 {
-		o.Longest = max(5*time.Minute, o.First)
-	}
-	if o.MaxChecks == 0 {
-		o.MaxChecks = 15
-	}
-	return o
-}
-
-// Validate returns every problem, joined.
-func (o Options) Validate() error {
-	var problems kite.Problems
-	problems.Check(o.First >= 100*time.Millisecond && o.First <= time.Hour, "first check %v: use 100ms to 1h", o.First)
-	problems.Check(o.Longest >= o.First && o.Longest <= 24*time.Hour, "longest pause between checks %v: use %v to 24h", o.Longest, o.First)
-	problems.Check(o.MaxChecks >= 1 && o.MaxChecks <= 1000, "max checks %d: use 1 to 1000", o.MaxChecks)
-	return problems.Err()
-}
-
 // unsent is how soon a check is tried again that could not be sent: nobody of the group is here, or
 // all are busy. It counts for nothing.
 const unsent = 2 * time.Second
 
-// Checker asks about silence. It never decides: an answer comes in by the front door, as a verdict.
+// Checker asks about silence. It never decides: an answer comes in by the front door, as a verdict. Only
+// what was parked and then forgotten by everybody for ParkedRetention it asks the lane to roll back.
 type Checker struct {
 	options Options
 	asker   Asker
@@ -72,30 +39,15 @@ type Checker struct {
 
 	wake chan struct{} // capacity 1
 
-	mu     sync.Mutex
-	queue  queue
-	open   map[kite.MessageID]*pending
-	groups map[string]map[kite.MessageID]*pending
-}
-
-// pending is one undecided transaction that is asked about.
-type pending struct {
-	id        kite.MessageID
-	group     string
-	topic     string
-	position  kite.Position
-	firstMs   int64 // no check before: the producer's own transaction may still run
-	dueMs     int64
-	expiresMs int64
-	checks    int
-	index     int // in the queue
+	mu   sync.Mutex
+	book book
 }
 
 // New returns a checker that asks nothing before Run.
 func New(o Options, asker Asker, lane Submitter, log *slog.Logger) *Checker {
 	return &Checker{
 		options: o, asker: asker, lane: lane, log: log.With("component", "txn"), now: time.Now,
-		wake: make(chan struct{}, 1), open: map[kite.MessageID]*pending{}, groups: map[string]map[kite.MessageID]*pending{},
+		wake: make(chan struct{}, 1), book: newBook(),
 	}
 }
 
@@ -107,97 +59,112 @@ type Undecided struct {
 	Position   kite.Position
 	PreparedMs int64
 	ExpiresMs  int64
+	ParkedMs   int64 // 0: not parked
 }
 
-// Restore arms a transaction from before the start.
+// Restore takes over a transaction from before the start.
 func (c *Checker) Restore(u Undecided) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	firstMs := u.PreparedMs + c.options.First.Milliseconds()
-	c.armLocked(&pending{
-		id: u.ID, topic: u.Topic, group: u.Group, position: u.Position, expiresMs: u.ExpiresMs,
-		firstMs: firstMs, dueMs: max(firstMs, kite.UnixMs(c.now())),
-	})
+	p := &pending{id: u.ID, topic: u.Topic, position: u.Position, preparedMs: u.PreparedMs, expiresMs: u.ExpiresMs}
+	if p.parked = u.ParkedMs > 0; p.parked {
+		p.dueMs = u.ParkedMs + c.options.ParkedRetention.Milliseconds()
+	} else {
+		p.dueMs = max(u.PreparedMs+c.options.First.Milliseconds(), kite.UnixMs(c.now()))
+	}
+	c.book.add(p, []byte(u.Group))
+	c.signal()
 }
 
 // Durable is the lane's news: prepared messages are armed, decided ones forgotten.
 func (c *Checker) Durable(batches []*kite.Batch) {
+	if !concerns(batches) {
+		return
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, b := range batches {
 		for i := range b.Items {
-			item := &b.Items[i]
-			if item.Verdict != kite.OK || item.Repeat {
-				continue
-			}
-			switch item.Kind {
-			case kite.KindPrepared:
-				firstMs := item.TimeMs + c.options.First.Milliseconds()
-				c.armLocked(&pending{
-					id: item.ID, topic: item.Topic, group: string(item.Group), position: item.Position,
-					expiresMs: item.ExpiresMs, firstMs: firstMs, dueMs: firstMs,
-				})
-			case kite.KindCommit, kite.KindRollback, kite.KindPark:
-				c.disarmLocked(item.ID)
+			if item := &b.Items[i]; item.Verdict == kite.OK && !item.Repeat {
+				c.noteLocked(item)
 			}
 		}
 	}
 }
 
-// Joined makes the group's overdue checks due at once: a member is here to answer.
+// concerns tells whether there is anything but plain messages: usually there is not, and nothing is locked.
+func concerns(batches []*kite.Batch) bool {
+	for _, b := range batches {
+		for i := range b.Items {
+			switch b.Items[i].Kind {
+			case kite.KindPrepared, kite.KindCommit, kite.KindRollback, kite.KindPark, kite.KindDelayed, kite.KindOrder:
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func (c *Checker) noteLocked(item *kite.Item) {
+	p := c.book.open[item.ID]
+	switch item.Kind {
+	case kite.KindPrepared:
+		if p != nil {
+			return
+		}
+		p = &pending{
+			id: item.ID, topic: item.Topic, position: item.Position, preparedMs: item.TimeMs, expiresMs: item.ExpiresMs,
+			dueMs: item.TimeMs + c.options.First.Milliseconds(),
+		}
+		c.book.add(p, item.Group)
+		if p.index == 0 {
+			c.signal()
+		}
+	case kite.KindCommit, kite.KindRollback, kite.KindDelayed:
+		if p != nil {
+			c.book.remove(p)
+		}
+	case kite.KindPark:
+		if p != nil {
+			c.book.park(p, true)
+			c.book.move(p, item.TimeMs+c.options.ParkedRetention.Milliseconds())
+		}
+	case kite.KindOrder:
+		order, err := kite.DecodeOrder(item.Body)
+		if p != nil && err == nil && order.Action == kite.ActionRecheck {
+			c.book.park(p, false)
+			p.checks, p.expiresMs = 0, 0
+			c.book.move(p, item.TimeMs)
+			c.signal()
+		}
+	}
+}
+
+// Joined makes the group's checks due at once that were last sent a while ago: a member is here to answer,
+// perhaps the one that died undecided. The producer's own transaction may still run in the first seconds.
 func (c *Checker) Joined(group string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	nowMs := kite.UnixMs(c.now())
-	for _, p := range c.groups[group] {
-		if p.checks == 0 && p.firstMs <= nowMs {
-			c.moveLocked(p, nowMs)
+	g := c.book.groups[group]
+	if g == nil {
+		return
+	}
+	nowMs, first := kite.UnixMs(c.now()), c.options.First.Milliseconds()
+	for p := g.first; p != nil; p = p.next {
+		if !p.parked && max(p.preparedMs, p.askedMs)+first <= nowMs {
+			c.book.move(p, nowMs)
 		}
 	}
 	c.signal()
 }
 
-// Open returns how many transactions are undecided and not parked.
-func (c *Checker) Open() int {
+// Answered notes an answer that decides nothing: by could not tell yet.
+func (c *Checker) Answered(id kite.MessageID, by string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return len(c.open)
-}
-
-// Sent returns how many checks were sent since the start.
-func (c *Checker) Sent() int64 { return c.sent.Load() }
-
-func (c *Checker) armLocked(p *pending) {
-	if c.open[p.id] != nil {
-		return
+	if p := c.book.open[id]; p != nil {
+		p.answered, p.answeredMs = by, kite.UnixMs(c.now())
 	}
-	c.open[p.id] = p
-	if c.groups[p.group] == nil {
-		c.groups[p.group] = map[kite.MessageID]*pending{}
-	}
-	c.groups[p.group][p.id] = p
-	heap.Push(&c.queue, p)
-	if p.index == 0 {
-		c.signal()
-	}
-}
-
-func (c *Checker) disarmLocked(id kite.MessageID) {
-	p := c.open[id]
-	if p == nil {
-		return
-	}
-	delete(c.open, id)
-	delete(c.groups[p.group], id)
-	if len(c.groups[p.group]) == 0 {
-		delete(c.groups, p.group)
-	}
-	heap.Remove(&c.queue, p.index)
-}
-
-func (c *Checker) moveLocked(p *pending, dueMs int64) {
-	p.dueMs = dueMs
-	heap.Fix(&c.queue, p.index)
 }
 
 func (c *Checker) signal() {
@@ -230,13 +197,17 @@ const passChecks = 256
 func (c *Checker) pass() time.Duration {
 	for _, p := range c.takeDue() {
 		switch {
+		case p.parked:
+			c.submit(p, kite.KindRollback, "parked for longer than parked_retention")
 		case p.expired:
-			c.park(p, "undecided when the message expired")
+			c.submit(p, kite.KindPark, "undecided when the message expired")
 		case p.checks >= c.options.MaxChecks:
-			c.park(p, "undecided after the last check")
-		case c.asker.Ask(p.group, p.id, p.position):
-			c.sent.Add(1)
-			c.asked(p.id)
+			c.submit(p, kite.KindPark, "undecided after the last check")
+		default:
+			if asked := c.asker.Ask(p.group, p.id, p.position, p.checks); asked != "" {
+				c.sent.Add(1)
+				c.asked(p.id, asked)
+			}
 		}
 	}
 	return c.pause()
@@ -246,10 +217,10 @@ func (c *Checker) pass() time.Duration {
 func (c *Checker) pause() time.Duration {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if len(c.queue) == 0 {
+	if len(c.book.queue) == 0 {
 		return time.Hour
 	}
-	return time.Duration(max(0, c.queue[0].dueMs-kite.UnixMs(c.now()))) * time.Millisecond
+	return time.Duration(max(0, c.book.queue[0].dueMs-kite.UnixMs(c.now()))) * time.Millisecond
 }
 
 // check is what is done about one pending transaction, outside the lock.
@@ -260,6 +231,7 @@ type check struct {
 	position kite.Position
 	checks   int
 	expired  bool
+	parked   bool
 }
 
 // takeDue returns what is due. All of it is tried again soon, unless asked says that it was sent.
@@ -267,24 +239,25 @@ func (c *Checker) takeDue() (due []check) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	nowMs := kite.UnixMs(c.now())
-	for len(due) < passChecks && len(c.queue) > 0 && c.queue[0].dueMs <= nowMs {
-		p := c.queue[0]
+	for q := &c.book.queue; len(due) < passChecks && len(*q) > 0 && (*q)[0].dueMs <= nowMs; {
+		p := (*q)[0]
 		due = append(due, check{
-			id: p.id, topic: p.topic, group: p.group, position: p.position, checks: p.checks,
-			expired: p.expiresMs > 0 && nowMs >= p.expiresMs,
+			id: p.id, topic: p.topic, group: p.group.name, position: p.position, checks: int(p.checks),
+			expired: p.expiresMs > 0 && nowMs >= p.expiresMs, parked: p.parked,
 		})
-		c.moveLocked(p, nowMs+jitter(unsent.Milliseconds()))
+		c.book.move(p, nowMs+jitter(unsent.Milliseconds()))
 	}
 	return due
 }
 
 // asked counts a check that was sent and sets the pause until the next.
-func (c *Checker) asked(id kite.MessageID) {
+func (c *Checker) asked(id kite.MessageID, who string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if p := c.open[id]; p != nil {
+	if p := c.book.open[id]; p != nil && !p.parked {
 		p.checks++
-		c.moveLocked(p, kite.UnixMs(c.now())+c.pauseMs(p.checks))
+		p.asked, p.askedMs = who, kite.UnixMs(c.now())
+		c.book.move(p, p.askedMs+c.pauseMs(int(p.checks)))
 	}
 }
 
@@ -302,40 +275,16 @@ func (c *Checker) pauseMs(checks int) int64 {
 
 func jitter(ms int64) int64 { return ms - ms/5 + rand.Int64N(2*ms/5+1) }
 
-// park asks the lane to set the transaction aside. It stays due until the lane has: a verdict that came
-// in meanwhile wins.
-func (c *Checker) park(p check, reason string) {
-	body := []byte(reason)
+// submit asks the lane to park the transaction or to end it. It stays due until the lane has: a verdict
+// that came in meanwhile wins.
+func (c *Checker) submit(p check, kind kite.Kind, reason string) {
+	body := kite.AppendNote(nil, "broker", reason)
 	b := &kite.Batch{Owner: c, Arena: body, Items: []kite.Item{{Record: kite.Record{
-		Kind: kite.KindPark, ID: p.id, Topic: p.topic, Body: body,
+		Kind: kind, ID: p.id, Topic: p.topic, Body: body,
 	}}}}
 	if err := c.lane.Submit(b); err != nil {
-		c.log.Warn("park postponed", "msg_id", p.id.String(), "err", err)
+		c.log.Warn("transaction could not be set aside, trying again", "msg_id", p.id.String(), "kind", kind.String(), "err", err)
 		return
 	}
-	c.log.Warn("transaction parked", "topic", p.topic, "group", p.group, "msg_id", p.id.String(), "reason", reason)
-}
-
-// queue has the earliest check first.
-type queue []*pending
-
-func (q queue) Len() int           { return len(q) }
-func (q queue) Less(i, j int) bool { return q[i].dueMs < q[j].dueMs }
-func (q queue) Swap(i, j int) {
-	q[i], q[j] = q[j], q[i]
-	q[i].index, q[j].index = i, j
-}
-
-func (q *queue) Push(x any) {
-	p := x.(*pending)
-	p.index = len(*q)
-	*q = append(*q, p)
-}
-
-func (q *queue) Pop() any {
-	last := len(*q) - 1
-	p := (*q)[last]
-	(*q)[last] = nil
-	*q = (*q)[:last]
-	return p
+	c.log.Warn("transaction undecided", "topic", p.topic, "group", p.group, "msg_id", p.id.String(), "kind", kind.String(), "reason", reason)
 }

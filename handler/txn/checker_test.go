@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"log/slog"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -25,19 +26,21 @@ type rig struct {
 	offline map[string]bool // groups that cannot be asked
 	bad     kite.MessageID  // cannot be asked about
 	asked   map[kite.MessageID][]time.Duration
+	turns   []int
 	begin   time.Time
 	refuse  error // what the lane says
 	parks   []kite.Item
 }
 
-func (r *rig) Ask(group string, id kite.MessageID, position kite.Position) bool {
+func (r *rig) Ask(group string, id kite.MessageID, position kite.Position, turn int) string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.offline[group] || id == r.bad || uint64(position) != binary.BigEndian.Uint64(id[8:])+1 {
-		return false
+		return ""
 	}
 	r.asked[id] = append(r.asked[id], time.Since(r.begin))
-	return true
+	r.turns = append(r.turns, turn)
+	return "10.0.0.1:7"
 }
 
 func (r *rig) Submit(b *kite.Batch) error {
@@ -111,8 +114,8 @@ func TestPauses(t *testing.T) {
 			r.tell(item(kite.KindPrepared, 1))
 			pass(time.Hour - time.Second)
 			at := r.times(1)
-			if len(at) != 7 || r.Sent() != 7 {
-				t.Fatalf("%d checks, %d counted, want 7: %v", len(at), r.Sent(), at)
+			if len(at) != 7 || r.Stats().Sent != 7 {
+				t.Fatalf("%d checks, %d counted, want 7: %v", len(at), r.Stats().Sent, at)
 			}
 			if at[0] != 10*time.Second {
 				t.Errorf("the first check came after %v", at[0])
@@ -123,7 +126,7 @@ func TestPauses(t *testing.T) {
 					t.Errorf("pause %d: %v, want %v give or take a fifth", i+1, got, pause)
 				}
 			}
-			if len(r.parks) == 0 || r.parks[0].Kind != kite.KindPark || r.parks[0].ID != id(1) || string(r.parks[0].Body) != "undecided after the last check" {
+			if len(r.parks) == 0 || r.parks[0].Kind != kite.KindPark || r.parks[0].ID != id(1) || kite.DecodeNote(r.parks[0].Body).Reason != "undecided after the last check" {
 				t.Errorf("parks %+v", r.parks)
 			}
 		})
@@ -150,8 +153,8 @@ func TestOffline(t *testing.T) {
 		r.set(func() { r.offline["p-trade"] = true })
 		r.tell(item(kite.KindPrepared, 1))
 		pass(50 * time.Minute)
-		if r.Sent() != 0 || len(r.parks) != 0 {
-			t.Fatalf("%d checks sent, %d parked while nobody was there", r.Sent(), len(r.parks))
+		if r.Stats().Sent != 0 || len(r.parks) != 0 {
+			t.Fatalf("%d checks sent, %d parked while nobody was there", r.Stats().Sent, len(r.parks))
 		}
 		r.set(func() { r.offline["p-trade"] = false })
 		r.Joined("another")
@@ -196,7 +199,7 @@ func TestDecided(t *testing.T) {
 				conflict := item(kind, 2)
 				conflict.Verdict = kite.TxConflict
 				r.tell(item(kind, 1), item(kind, 77), conflict)
-				if n := r.Open(); n != 1 {
+				if n := r.Stats().Open; n != 1 {
 					t.Errorf("%d open, want 1", n)
 				}
 				pass(10 * time.Minute)
@@ -208,8 +211,11 @@ func TestDecided(t *testing.T) {
 				r.tell(item(kind, 2))
 				r.set(func() { clear(r.asked) })
 				pass(10 * time.Minute)
-				if len(r.asked) != 0 || r.Open() != 0 || len(r.groups) != 0 || len(r.queue) != 0 {
-					t.Errorf("%v asked about after all was decided; %d open", r.asked, r.Open())
+				if kind == kite.KindPark { // it waits for an operator
+					r.tell(item(kite.KindRollback, 1), item(kite.KindRollback, 2))
+				}
+				if len(r.asked) != 0 || r.Stats().Open != 0 || len(r.book.groups) != 0 || len(r.book.queue) != 0 {
+					t.Errorf("%v asked about after all was decided; %d open", r.asked, r.Stats().Open)
 				}
 			})
 		})
@@ -232,8 +238,8 @@ func TestPark(t *testing.T) {
 		r.tell(item(kite.KindPark, 1))
 		n := len(r.parks)
 		pass(time.Hour)
-		if len(r.parks) != n || r.Sent() != 2 {
-			t.Errorf("%d parks after it was recorded, %d checks sent", len(r.parks)-n, r.Sent())
+		if len(r.parks) != n || r.Stats().Sent != 2 {
+			t.Errorf("%d parks after it was recorded, %d checks sent", len(r.parks)-n, r.Stats().Sent)
 		}
 	})
 }
@@ -248,18 +254,18 @@ func TestExpired(t *testing.T) {
 		r.set(func() { r.offline["p-away"] = true })
 		r.tell(silent, away)
 		pass(10 * time.Second)
-		sent := r.Sent()
+		sent := r.Stats().Sent
 		pass(3 * time.Second)
 		parked := map[kite.MessageID]string{}
 		for _, p := range r.parks {
-			parked[p.ID] = string(p.Body)
+			parked[p.ID] = kite.DecodeNote(p.Body).Reason
 		}
 		const why = "undecided when the message expired"
 		if len(parked) != 2 || parked[id(1)] != why || parked[id(2)] != why {
 			t.Errorf("parked %v", parked)
 		}
-		if r.Sent() != sent || sent < 8 {
-			t.Errorf("%d checks before the expiry, %d after", sent, r.Sent()-sent)
+		if r.Stats().Sent != sent || sent < 8 {
+			t.Errorf("%d checks before the expiry, %d after", sent, r.Stats().Sent-sent)
 		}
 	})
 }
@@ -275,19 +281,19 @@ func TestMany(t *testing.T) {
 		}
 		r.tell(items...)
 		pass(10 * time.Second)
-		if n := r.Sent(); n != 9_999 {
+		if n := r.Stats().Sent; n != 9_999 {
 			t.Errorf("%d checks sent when all were due, want 9999", n)
 		}
 		pass(12 * time.Second)
-		if n := r.Sent(); n != 2*9_999 {
+		if n := r.Stats().Sent; n != 2*9_999 {
 			t.Errorf("%d checks sent, want two for each", n)
 		}
 		for n := range items {
 			items[n].Kind = kite.KindRollback
 		}
 		r.tell(items...)
-		if r.Open() != 0 || len(r.queue) != 0 {
-			t.Errorf("%d open, %d queued", r.Open(), len(r.queue))
+		if r.Stats().Open != 0 || len(r.book.queue) != 0 {
+			t.Errorf("%d open, %d queued", r.Stats().Open, len(r.book.queue))
 		}
 	})
 }
@@ -306,8 +312,102 @@ func TestRestore(t *testing.T) {
 		if one, two := r.times(1), r.times(2); len(one) == 0 || one[0] != 0 || len(two) != 1 || two[0] != 6*time.Second {
 			t.Errorf("asked at %v and %v, want at once and after 6s", one, two)
 		}
-		if r.Open() != 2 {
-			t.Errorf("%d open", r.Open())
+		if r.Stats().Open != 2 {
+			t.Errorf("%d open", r.Stats().Open)
+		}
+	})
+}
+
+// TestRejoin offers what is pending to a member that connects, but not what was asked about a moment ago:
+// a member that comes and goes must not use the checks up.
+func TestRejoin(t *testing.T) {
+	t.Parallel()
+	run(t, Options{First: 10 * time.Second, Longest: time.Hour}, func(t *testing.T, r *rig) {
+		r.tell(item(kite.KindPrepared, 1))
+		pass(10 * time.Second)
+		for range 50 {
+			pass(100 * time.Millisecond)
+			r.Joined("p-trade")
+		}
+		synctest.Wait()
+		if at := r.times(1); len(at) != 1 {
+			t.Fatalf("asked at %v while a member came and went within 5s", at)
+		}
+		pass(5 * time.Second)
+		r.Joined("p-trade")
+		synctest.Wait()
+		if at := r.times(1); len(at) != 2 || at[1] != 20*time.Second {
+			t.Errorf("asked at %v, want again when a member joined after 20s", at)
+		}
+		if !slices.Equal(r.turns, []int{0, 1}) {
+			t.Errorf("turns %v", r.turns)
+		}
+	})
+}
+
+// TestRecheck asks a parked transaction's producer again when an operator says so, with all its checks.
+func TestRecheck(t *testing.T) {
+	t.Parallel()
+	run(t, Options{First: time.Second, Longest: time.Second, MaxChecks: 2}, func(t *testing.T, r *rig) {
+		r.tell(item(kite.KindPrepared, 1))
+		pass(5 * time.Second)
+		r.tell(item(kite.KindPark, 1))
+		if s := r.Stats(); s.Open != 0 || s.Parked != 1 || s.Sent != 2 || s.OldestMs == 0 {
+			t.Fatalf("%+v", s)
+		}
+		recheck := item(kite.KindOrder, 1)
+		recheck.Body = kite.AppendOrder(nil, &kite.Order{Action: kite.ActionRecheck})
+		r.tell(recheck)
+		if s := r.Stats(); s.Open != 1 || s.Parked != 0 || s.Sent != 3 {
+			t.Errorf("after the recheck: %+v", s)
+		}
+	})
+}
+
+// TestParkedRetention ends a parked transaction by a rollback, but not before its time, over a restart too.
+func TestParkedRetention(t *testing.T) {
+	t.Parallel()
+	for _, restored := range []bool{false, true} {
+		run(t, Options{ParkedRetention: time.Hour}, func(t *testing.T, r *rig) {
+			if restored {
+				nowMs := kite.UnixMs(time.Now())
+				r.Restore(Undecided{ID: id(1), Topic: "trade", Group: "p-trade", Position: 2, PreparedMs: nowMs - 1, ParkedMs: nowMs})
+			} else {
+				r.tell(item(kite.KindPrepared, 1))
+				r.tell(item(kite.KindPark, 1))
+			}
+			pass(time.Hour - time.Second)
+			if len(r.parks) != 0 || r.Stats().Sent != 0 {
+				t.Fatalf("%+v before its time", r.parks)
+			}
+			pass(2 * time.Second)
+			if len(r.parks) != 1 || r.parks[0].Kind != kite.KindRollback || r.parks[0].ID != id(1) {
+				t.Errorf("%+v after its time", r.parks)
+			}
+		})
+	}
+}
+
+func TestLook(t *testing.T) {
+	t.Parallel()
+	run(t, Options{First: time.Second, Longest: time.Second}, func(t *testing.T, r *rig) {
+		if _, ok := r.Look(id(1)); ok {
+			t.Error("something is known of nothing")
+		}
+		r.tell(item(kite.KindPrepared, 1))
+		pass(time.Second)
+		askedMs := kite.UnixMs(time.Now())
+		pass(100 * time.Millisecond)
+		r.Answered(id(1), "10.0.0.1:7")
+		r.Answered(id(2), "10.0.0.1:8")
+		s, ok := r.Look(id(1))
+		if s.NextMs < askedMs+800 || s.NextMs > askedMs+1200 {
+			t.Errorf("next check %d ms after the first", s.NextMs-askedMs)
+		}
+		s.NextMs = 0
+		want := Sight{Checks: 1, Asked: "10.0.0.1:7", AskedMs: askedMs, Answered: "10.0.0.1:7", AnsweredMs: askedMs + 100}
+		if !ok || s != want {
+			t.Errorf("%+v, want %+v", s, want)
 		}
 	})
 }
@@ -317,7 +417,7 @@ func TestOptions(t *testing.T) {
 	if o := (Options{First: time.Hour}).WithDefaults(); o.Validate() != nil || o.Longest != time.Hour || o.MaxChecks != 15 {
 		t.Errorf("%+v: %v", o, o.Validate())
 	}
-	for _, bad := range []Options{{First: 1}, {First: 2 * time.Hour}, {Longest: time.Second}, {Longest: 25 * time.Hour}, {MaxChecks: -1}, {MaxChecks: 1001}} {
+	for _, bad := range []Options{{First: 1}, {First: 2 * time.Hour}, {Longest: time.Second}, {Longest: 25 * time.Hour}, {MaxChecks: -1}, {MaxChecks: 1001}, {ParkedRetention: time.Second}} {
 		if bad.WithDefaults().Validate() == nil {
 			t.Errorf("%+v passes", bad)
 		}

@@ -1,0 +1,56 @@
+package txn
+
+import "github.com/kiteq/kiteq/internal/kite"
+
+// Sight is what the checker has seen of an undecided transaction since the broker's start.
+type Sight struct {
+	// Checks counts those that were sent, since the last recheck when there was one.
+	Checks int
+	// Asked is who got the last one, "" when none was sent; AskedMs is when, Unix ms.
+	Asked   string
+	AskedMs int64
+	// Answered is who answered one without deciding, "" when nobody did; AnsweredMs is when, Unix ms.
+	Answered   string
+	AnsweredMs int64
+	// Parked transactions are not asked about. NextMs is when the next check is due, or when a parked one
+	// is rolled back, Unix ms.
+	Parked bool
+	NextMs int64
+}
+
+// Look returns what was seen of the transaction; ok is false when it is not undecided.
+func (c *Checker) Look(id kite.MessageID) (s Sight, ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	p := c.book.open[id]
+	if p == nil {
+		return Sight{}, false
+	}
+	return Sight{
+		Checks: int(p.checks), Asked: p.asked, AskedMs: p.askedMs,
+		Answered: p.answered, AnsweredMs: p.answeredMs, Parked: p.parked, NextMs: p.dueMs,
+	}, true
+}
+
+// Stats counts the undecided.
+type Stats struct {
+	// Open are asked about, Parked wait for an operator.
+	Open, Parked int
+	// OldestMs is when the oldest of both was prepared, Unix ms; 0 when there is none.
+	OldestMs int64
+	// Sent counts the checks since the start.
+	Sent int64
+}
+
+// Stats counts. It looks at every undecided transaction: not for every message.
+func (c *Checker) Stats() Stats {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := Stats{Open: len(c.book.open) - c.book.parked, Parked: c.book.parked, Sent: c.sent.Load()}
+	for _, p := range c.book.open {
+		if s.OldestMs == 0 || p.preparedMs < s.OldestMs {
+			s.OldestMs = p.preparedMs
+		}
+	}
+	return s
+}
