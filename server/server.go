@@ -127,12 +127,10 @@ func (s *Server) assemble() {
 	s.dispatcher = deliver.New(c.Delivery, s.journal, s.lane, courier, recovered.Standing, recovered.Heads, s.log)
 	s.checker = txn.New(c.Transaction, handler.NewInquirer(s.directory, s.journal, s.log), s.lane, s.log)
 	for _, u := range recovered.Open {
-		if !u.Parked {
-			s.checker.Restore(txn.Undecided{
-				ID: u.ID, Topic: u.Topic, Group: u.Group, Position: u.Position,
-				PreparedMs: u.PreparedMs, ExpiresMs: u.ExpiresMs,
-			})
-		}
+		s.checker.Restore(txn.Undecided{
+			ID: u.ID, Topic: u.Topic, Group: u.Group, Position: u.Position,
+			PreparedMs: u.PreparedMs, ExpiresMs: u.ExpiresMs, ParkedMs: u.ParkedMs,
+		})
 	}
 	s.lane.Follow(s.dispatcher)
 	s.handler.Connect(s.lane, s.dispatcher, s.checker)

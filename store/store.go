@@ -128,5 +128,5 @@ func Stream(r *kite.Record) string {
 // DeadStream names the dead letters of a group on a topic. '/' keeps it apart from topics.
 func DeadStream(topic, group string) string { return topic + "/" + group }
 
-// IsDead tells whether the stream is one of dead letters.
-func IsDead(stream string) bool { return strings.Contains(stream, "/") }
+// CutDead returns whose dead letters the stream has; dead is false when it is one of messages.
+func CutDead(stream string) (topic, group string, dead bool) { return strings.Cut(stream, "/") }

@@ -35,6 +35,11 @@ func refused(verdict kite.Code, outcome kite.Outcome) decision {
 	return decision{verdict: verdict, outcome: outcome}
 }
 
+// noted is the refusal of a decision whose opposite stands.
+func noted(outcome kite.Outcome) decision {
+	return decision{verdict: kite.TxConflict, outcome: outcome, records: []kite.Kind{kite.KindOrder}}
+}
+
 // decisions is the table of the lane: the ways an id can have come, and what then becomes of each item.
 func decisions() []struct {
 	state string
@@ -70,13 +75,13 @@ func decisions() []struct {
 			prepared: repeated(committed),
 			message:  repeated(committed),
 			commit:   repeated(committed),
-			rollback: refused(kite.TxConflict, committed),
+			rollback: noted(committed),
 			park:     refused(kite.TxUnknown, unknown),
 		}},
 		{"rolled back", []kite.Kind{prepared, rollback}, map[kite.Kind]decision{
 			prepared: refused(kite.TxConflict, rolledBack),
 			message:  refused(kite.TxConflict, rolledBack),
-			commit:   refused(kite.TxConflict, rolledBack),
+			commit:   noted(rolledBack),
 			rollback: repeated(rolledBack),
 			park:     refused(kite.TxUnknown, unknown),
 		}},
@@ -91,7 +96,7 @@ func decisions() []struct {
 			prepared: repeated(committed),
 			message:  repeated(committed),
 			commit:   repeated(committed),
-			rollback: refused(kite.TxConflict, committed),
+			rollback: noted(committed),
 			park:     refused(kite.TxUnknown, unknown),
 		}},
 	}
@@ -204,7 +209,7 @@ func TestTwoDecisionsInOneTurn(t *testing.T) {
 			t.Errorf("item %d: verdict %v, repeat %v, outcome %v; want %+v", i, got.Verdict, got.Repeat, got.Outcome, want[i])
 		}
 	}
-	if want := []kite.Kind{prepared, prepared, commit, rollback}; !slices.Equal(r.spy.appended, want) {
+	if want := []kite.Kind{prepared, prepared, commit, kite.KindOrder, rollback, kite.KindOrder}; !slices.Equal(r.spy.appended, want) {
 		t.Errorf("the journal got %v, want %v", r.spy.appended, want)
 	}
 }

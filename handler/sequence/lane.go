@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/kiteq/kiteq/internal/kite"
@@ -63,6 +64,8 @@ type Lane struct {
 	seen  *seen
 
 	turn      turn
+	refusals  map[kite.MessageID]bool // noted ones
+	conflicts atomic.Int64
 	appended  int64 // bytes since the last checkpoint
 	reclaimed time.Time
 }
@@ -77,6 +80,7 @@ func Open(o Options, journal store.Journal, routes Router, log *slog.Logger) (*L
 	}
 	l.inbox.init(o)
 	l.turn.init()
+	l.refusals = map[kite.MessageID]bool{}
 	if err := journal.Replay(l.state.apply); err != nil {
 		return nil, fmt.Errorf("replay the journal: %w", err)
 	}
@@ -102,9 +106,8 @@ func (l *Lane) Recovered() Recovered {
 	}
 	standings := map[flowKey]*kite.Standing{}
 	for key, standing := range l.state.standings {
-		p := standing.Progress()
-		copied := &kite.Standing{}
-		if err := copied.Apply(kite.AppendProgress(nil, &p)); err != nil {
+		copied, err := kite.DecodeStanding(kite.AppendStanding(nil, standing))
+		if err != nil {
 			panic("sequence: a standing does not survive its own encoding: " + err.Error())
 		}
 		standings[key] = copied
@@ -125,6 +128,9 @@ func (l *Lane) Submit(b *kite.Batch) error {
 
 // Depth returns how many items wait.
 func (l *Lane) Depth() int { return l.inbox.depth() }
+
+// Conflicts returns how many decisions were refused since the start because the opposite stands.
+func (l *Lane) Conflicts() int64 { return l.conflicts.Load() }
 
 // Follow sets who is told of growth when Options.DeliverFirst is set. It is called before Run.
 func (l *Lane) Follow(f Follower) { l.grown = f }
@@ -317,8 +323,11 @@ func (l *Lane) needs(retention time.Duration) store.Needs {
 		}
 	}
 	for stream := range l.state.heads {
-		if store.IsDead(stream) {
+		if topic, group, dead := store.CutDead(stream); dead {
 			n.Floors[stream] = 1
+			if standing := l.state.standings[flowKey{topic, group}]; standing != nil {
+				n.Floors[stream] = standing.Letters.Floor()
+			}
 		}
 	}
 	for _, open := range l.state.open {

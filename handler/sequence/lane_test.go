@@ -351,10 +351,10 @@ func TestOptions(t *testing.T) {
 	if err := (Options{}).WithDefaults().Validate(); err != nil {
 		t.Errorf("the defaults: %v", err)
 	}
-	if err := (Options{DedupeWindow: 1, InboxItems: 1, InboxBytes: 1, CheckpointBytes: 1, Retention: -1}).Validate(); err == nil {
+	if err := (Options{DedupeWindow: 1, MaxOpen: 1, InboxItems: 1, InboxBytes: 1, CheckpointBytes: 1, Retention: -1}).Validate(); err == nil {
 		t.Error("no error")
-	} else if n := len(err.(interface{ Unwrap() []error }).Unwrap()); n != 5 {
-		t.Errorf("%d problems named, want all 5: %v", n, err)
+	} else if n := len(err.(interface{ Unwrap() []error }).Unwrap()); n != 6 {
+		t.Errorf("%d problems named, want all 6: %v", n, err)
 	}
 }
 

@@ -11,6 +11,9 @@ type Options struct {
 	// DedupeWindow is how long the id of a message is remembered: a repeat within it is answered true
 	// and stored once. Default 10m, 1s to 24h.
 	DedupeWindow time.Duration `toml:"dedupe_window"`
+	// MaxOpen bounds the undecided transactions, parked ones too, about 350 bytes each; more are answered
+	// busy. Default 1000000, at least 1000.
+	MaxOpen int `toml:"max_open"`
 	// InboxItems bounds the requests that wait for the lane; more are answered busy. Default 65536,
 	// at least 1024.
 	InboxItems int `toml:"inbox_items"`
@@ -38,6 +41,9 @@ func (o Options) WithDefaults() Options {
 	if o.DedupeWindow == 0 {
 		o.DedupeWindow = 10 * time.Minute
 	}
+	if o.MaxOpen == 0 {
+		o.MaxOpen = 1_000_000
+	}
 	if o.InboxItems == 0 {
 		o.InboxItems = 1 << 16
 	}
@@ -57,6 +63,7 @@ func (o Options) WithDefaults() Options {
 func (o Options) Validate() error {
 	var problems kite.Problems
 	problems.Check(o.DedupeWindow >= time.Second && o.DedupeWindow <= 24*time.Hour, "dedupe window %v: use 1s to 24h", o.DedupeWindow)
+	problems.Check(o.MaxOpen >= 1000, "max open %d: use 1000 or more", o.MaxOpen)
 	problems.Check(o.InboxItems >= 1024, "inbox items %d: use 1024 or more", o.InboxItems)
 	problems.Check(o.InboxBytes >= 4<<20, "inbox bytes %v: use 4MiB or more", o.InboxBytes)
 	problems.Check(o.CheckpointBytes >= 1<<20, "checkpoint bytes %v: use 1MiB or more", o.CheckpointBytes)

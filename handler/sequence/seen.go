@@ -15,6 +15,9 @@ type seen struct {
 	look    func(*kite.Record) bool
 	outcome kite.Outcome
 	known   bool
+	timeMs  int64  // of the decision
+	topic   string // of the decision
+	note    []byte // of the decision, good until the next find
 }
 
 func newSeen(journal store.Journal, spanMs int64) *seen {
@@ -38,9 +41,15 @@ func (s *seen) sinceMs(nowMs int64) int64 { return max(1, nowMs-s.spanMs+1) }
 func (s *seen) visit(r *kite.Record) bool {
 	switch r.Kind {
 	case kite.KindMessage, kite.KindCommit:
-		s.outcome, s.known = kite.OutcomeCommitted, true
+		s.outcome = kite.OutcomeCommitted
 	case kite.KindRollback:
-		s.outcome, s.known = kite.OutcomeRolledBack, true
+		s.outcome = kite.OutcomeRolledBack
+	default:
+		return true
 	}
-	return !s.known
+	s.known, s.timeMs, s.topic, s.note = true, r.TimeMs, r.Topic, s.note[:0]
+	if r.Kind != kite.KindMessage && r.DueMs == 0 {
+		s.note = append(s.note, r.Body...)
+	}
+	return false
 }

@@ -15,6 +15,7 @@ type State struct {
 	heads     map[string]kite.Seq // stream -> its newest Seq
 	open      map[kite.MessageID]*Undecided
 	standings map[flowKey]*kite.Standing
+	groups    map[string]string // one copy of each publishing group's name
 }
 
 // Undecided is an open transaction.
@@ -25,7 +26,16 @@ type Undecided struct {
 	Position   kite.Position
 	PreparedMs int64
 	ExpiresMs  int64
-	Parked     bool
+	// ParkedMs is when it was set aside for an operator to decide, Unix ms; 0: it was not.
+	ParkedMs int64
+}
+
+// Outcome is how it stands.
+func (u *Undecided) Outcome() kite.Outcome {
+	if u.ParkedMs > 0 {
+		return kite.OutcomeParked
+	}
+	return kite.OutcomeUnknown
 }
 
 type flowKey struct{ topic, group string }
@@ -35,6 +45,7 @@ func newState() *State {
 		heads:     map[string]kite.Seq{},
 		open:      map[kite.MessageID]*Undecided{},
 		standings: map[flowKey]*kite.Standing{},
+		groups:    map[string]string{},
 	}
 }
 
@@ -49,7 +60,7 @@ func (s *State) apply(r *kite.Record) error {
 			position = r.Ref
 		}
 		s.open[r.ID] = &Undecided{
-			ID: r.ID, Topic: r.Topic, Group: string(r.Group), Position: position,
+			ID: r.ID, Topic: r.Topic, Group: s.group(r.Group), Position: position,
 			PreparedMs: r.TimeMs, ExpiresMs: r.ExpiresMs,
 		}
 	case kite.KindCommit:
@@ -59,12 +70,24 @@ func (s *State) apply(r *kite.Record) error {
 		delete(s.open, r.ID)
 	case kite.KindPark:
 		if open := s.open[r.ID]; open != nil {
-			open.Parked = true
+			open.ParkedMs = r.TimeMs
 		}
 	case kite.KindProgress:
-		if err := s.standing(r).Apply(r.Body); err != nil {
+		standing := s.standing(r)
+		if uint64(r.Seq) != standing.Turn {
+			return nil // from before a seek
+		}
+		if err := standing.Apply(r.Body); err != nil {
 			return fmt.Errorf("progress of group %s on topic %s: %w", r.Group, r.Topic, err)
 		}
+	case kite.KindStanding:
+		standing, err := kite.DecodeStanding(r.Body)
+		if err != nil {
+			return fmt.Errorf("standing of group %s on topic %s: %w", r.Group, r.Topic, err)
+		}
+		s.standings[flowKey{r.Topic, string(r.Group)}] = standing
+	case kite.KindOrder:
+		return s.order(r)
 	case kite.KindDead:
 		letter, err := kite.DecodeDeadLetter(r.Body)
 		if err != nil {
@@ -80,6 +103,41 @@ func (s *State) apply(r *kite.Record) error {
 		return fmt.Errorf("record of unknown kind %d: it was written by a newer broker", r.Kind)
 	}
 	return nil
+}
+
+// order does what an operator said. What was refused is history only.
+func (s *State) order(r *kite.Record) error {
+	order, err := kite.DecodeOrder(r.Body)
+	if err != nil {
+		return fmt.Errorf("order about topic %s, group %s: %w", r.Topic, r.Group, err)
+	}
+	switch order.Action {
+	case kite.ActionRefuse:
+	case kite.ActionRecheck:
+		if open := s.open[r.ID]; open != nil {
+			open.ParkedMs, open.ExpiresMs = 0, 0 // it expired already, or will be parked again for that
+		}
+	case kite.ActionPause, kite.ActionResume:
+		s.standing(r).Paused = order.Action == kite.ActionPause
+	case kite.ActionSeek:
+		s.standing(r).Seek(r.Seq)
+	case kite.ActionDiscard:
+		s.standing(r).Discard(r.Seq)
+	case kite.ActionRequeue:
+		s.standing(r).Requeue(r.Seq)
+	default:
+		return fmt.Errorf("order of unknown action %d: it was written by a newer broker", order.Action)
+	}
+	return nil
+}
+
+func (s *State) group(name []byte) string {
+	own, ok := s.groups[string(name)]
+	if !ok {
+		own = string(name)
+		s.groups[own] = own
+	}
+	return own
 }
 
 func (s *State) standing(r *kite.Record) *kite.Standing {
@@ -107,14 +165,13 @@ func (s *State) records(yield func(*kite.Record) bool) {
 		if !yield(&r) {
 			return
 		}
-		park := kite.Record{Kind: kite.KindPark, ID: open.ID, Topic: open.Topic}
-		if open.Parked && !yield(&park) {
+		park := kite.Record{Kind: kite.KindPark, ID: open.ID, Topic: open.Topic, TimeMs: open.ParkedMs}
+		if open.ParkedMs > 0 && !yield(&park) {
 			return
 		}
 	}
 	for key, standing := range s.standings {
-		p := standing.Progress()
-		r := kite.Record{Kind: kite.KindProgress, Topic: key.topic, Group: []byte(key.group), Body: kite.AppendProgress(nil, &p)}
+		r := kite.Record{Kind: kite.KindStanding, Topic: key.topic, Group: []byte(key.group), Body: kite.AppendStanding(nil, standing)}
 		if !yield(&r) {
 			return
 		}

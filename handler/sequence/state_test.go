@@ -101,7 +101,7 @@ func TestRecovered(t *testing.T) {
 	}
 	parked := map[kite.MessageID]bool{}
 	for _, open := range got.Open {
-		parked[open.ID] = open.Parked
+		parked[open.ID] = open.ParkedMs > 0
 		if open.Group != "p-trade" || open.PreparedMs != kite.UnixMs(start) || open.Position == 0 {
 			t.Errorf("undecided %+v", open)
 		}

@@ -11,6 +11,7 @@ type turn struct {
 	records []*kite.Record
 	heads   map[string]kite.Seq
 	fresh   fresh
+	opened  int        // transactions that it opens
 	class   kite.Class // what it must be before it is answered; "": nobody waits for that
 }
 
@@ -23,7 +24,7 @@ func (t *turn) reset() {
 	t.items, t.records = t.items[:0], t.records[:0]
 	clear(t.heads)
 	t.fresh.reset()
-	t.class = ""
+	t.opened, t.class = 0, ""
 }
 
 // require makes the turn at least of the class. A journal gives its own, and perhaps synced beside it.
@@ -52,7 +53,7 @@ func (l *Lane) next(stream string) kite.Seq {
 // needsAppended tells whether the item decides a message that this turn prepares or decides.
 func (l *Lane) needsAppended(item *kite.Item) bool {
 	switch item.Kind {
-	case kite.KindCommit, kite.KindRollback, kite.KindPark:
+	case kite.KindCommit, kite.KindRollback, kite.KindPark, kite.KindOrder:
 		_, fresh := l.turn.fresh.find(item.ID)
 		return fresh
 	}
@@ -71,6 +72,8 @@ func (l *Lane) propose(item *kite.Item, nowMs int64) {
 		l.proposeDecision(item, kite.OutcomeRolledBack, nowMs)
 	case kite.KindPark:
 		l.proposePark(item, nowMs)
+	case kite.KindOrder:
+		l.proposeOrder(item, nowMs)
 	case kite.KindProgress:
 		item.TimeMs = nowMs
 		l.turn.add(item)
@@ -100,9 +103,15 @@ func (l *Lane) proposeMessage(item *kite.Item, nowMs int64) {
 		repeat(item, outcome)
 		return
 	}
+	if item.Kind == kite.KindPrepared && len(l.state.open)+t.opened >= l.options.MaxOpen {
+		item.Verdict = kite.Busy
+		return
+	}
 	item.TimeMs = nowMs
 	item.Outcome = kite.OutcomeUnknown
-	if item.Kind == kite.KindMessage {
+	if item.Kind == kite.KindPrepared {
+		t.opened++
+	} else {
 		item.Seq = l.next(item.Topic)
 		item.Outcome = kite.OutcomeCommitted
 	}
@@ -126,10 +135,7 @@ func repeat(item *kite.Item, outcome kite.Outcome) bool {
 
 func (l *Lane) known(id kite.MessageID, nowMs int64) (kite.Outcome, bool, error) {
 	if open := l.state.open[id]; open != nil {
-		if open.Parked {
-			return kite.OutcomeParked, true, nil
-		}
-		return kite.OutcomeUnknown, true, nil
+		return open.Outcome(), true, nil
 	}
 	return l.seen.find(id, nowMs)
 }
@@ -139,50 +145,4 @@ func (l *Lane) known(id kite.MessageID, nowMs int64) (kite.Outcome, bool, error)
 func (l *Lane) refuse(item *kite.Item, err error) {
 	item.Verdict = kite.Unavailable
 	l.log.Error("id not looked up, its message is refused", "msg_id", item.ID.String(), "err", err)
-}
-
-// proposeDecision lets the first decision win: the same again changes nothing, the opposite is refused.
-func (l *Lane) proposeDecision(item *kite.Item, outcome kite.Outcome, nowMs int64) {
-	open := l.state.open[item.ID]
-	if open == nil {
-		was, ok, err := l.seen.find(item.ID, nowMs)
-		item.Outcome = was
-		switch {
-		case err != nil:
-			l.refuse(item, err)
-		case !ok:
-			item.Verdict = kite.TxUnknown
-		case was == outcome:
-			item.Repeat = true
-		default:
-			item.Verdict = kite.TxConflict
-		}
-		return
-	}
-	item.TimeMs = nowMs
-	item.Topic, item.Ref, item.Outcome = open.Topic, open.Position, outcome
-	if outcome == kite.OutcomeCommitted {
-		item.Seq = l.next(open.Topic)
-	}
-	l.turn.fresh.set(item.ID, outcome)
-	l.turn.require(l.classes.Of(item.Topic))
-	l.turn.add(item)
-}
-
-func (l *Lane) proposePark(item *kite.Item, nowMs int64) {
-	open := l.state.open[item.ID]
-	if open == nil {
-		item.Verdict = kite.TxUnknown
-		return
-	}
-	item.Outcome = kite.OutcomeParked
-	if open.Parked {
-		item.Repeat = true
-		return
-	}
-	item.TimeMs = nowMs
-	item.Topic, item.Ref = open.Topic, open.Position
-	l.turn.fresh.set(item.ID, kite.OutcomeParked)
-	l.turn.require(l.classes.Of(item.Topic))
-	l.turn.add(item)
 }

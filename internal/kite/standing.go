@@ -173,6 +173,12 @@ func (s *Standing) Requeue(letter Seq) {
 	}
 }
 
+// IsRequeued tells whether the dead letter is being delivered again.
+func (s *Standing) IsRequeued(letter Seq) bool {
+	_, found := slices.BinarySearch(s.Requeued, letter)
+	return found
+}
+
 // Discard notes that the dead letter is done with.
 func (s *Standing) Discard(letter Seq) {
 	s.Letters.Settle(Range{letter, letter + 1})

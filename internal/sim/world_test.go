@@ -84,9 +84,7 @@ func (w *world) start() {
 	w.dispatcher = deliver.New(deliver.Options{Shards: 2}.WithDefaults(), w.journal, w.lane, courier, recovered.Standing, recovered.Heads, log)
 	checker := txn.New(txn.Options{MaxChecks: 3}.WithDefaults(), handler.NewInquirer(directory, w.journal, log), w.lane, log)
 	for _, u := range recovered.Open {
-		if !u.Parked {
-			checker.Restore(txn.Undecided{ID: u.ID, Topic: u.Topic, Group: u.Group, Position: u.Position, PreparedMs: u.PreparedMs, ExpiresMs: u.ExpiresMs})
-		}
+		checker.Restore(txn.Undecided{ID: u.ID, Topic: u.Topic, Group: u.Group, Position: u.Position, PreparedMs: u.PreparedMs, ExpiresMs: u.ExpiresMs, ParkedMs: u.ParkedMs})
 	}
 	w.handler.Connect(w.lane, w.dispatcher, checker)
 	stopLane := w.run(func(ctx context.Context) error { return w.lane.Run(ctx, w.handler, w.dispatcher, checker) })
@@ -274,7 +272,7 @@ func (w *world) dump() (lines []string) {
 		}
 	}
 	for _, u := range r.Open {
-		lines = append(lines, fmt.Sprintf("open %s of %s, parked %v", nameOf([]byte(u.ID.String())), u.Group, u.Parked))
+		lines = append(lines, fmt.Sprintf("open %s of %s, parked %v", nameOf([]byte(u.ID.String())), u.Group, u.ParkedMs > 0))
 	}
 	for _, route := range w.routes {
 		name := route.Group + " on " + route.Topic
