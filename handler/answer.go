@@ -9,8 +9,8 @@ import (
 	"github.com/kiteq/kiteq/internal/protocol"
 )
 
-// Durable answers the publishes of the batches, one write for each connection. Verdicts on transactions
-// are never answered: old clients expect nothing. Only the lane calls it, so what it gathers needs no lock.
+// Durable answers the publishes of the batches, and the verdicts of clients that know receipts, one write
+// for each connection.
 func (h *Handler) Durable(batches []*kite.Batch) {
 	nowMs := kite.UnixMs(h.now())
 	for _, b := range batches {
@@ -52,6 +52,8 @@ func (h *Handler) answers(dst []byte, s *session.Session, b *kite.Batch, nowMs i
 			class, stored = of, protocol.FeedbackStored+cost+" "+string(of)
 		}
 		switch {
+		case item.Kind == kite.KindCommit || item.Kind == kite.KindRollback:
+			dst = appendReceipt(dst, s, item, item.Verdict)
 		case item.Kind != kite.KindMessage && item.Kind != kite.KindPrepared:
 		case item.Verdict == kite.OK && item.Repeat:
 			dst = protocol.AppendStoreAck(dst, framing, item.Opaque, item.Name, true, stored+" duplicate")

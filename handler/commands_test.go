@@ -3,6 +3,7 @@ package handler
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -38,8 +39,8 @@ func TestConnect(t *testing.T) {
 				t.Fatal(err)
 			}
 			expect(t, got, "connAuthAck 0 true Auth Succ", "connAuthAck 8 true Auth Succ")
-			if members := r.directory.Members("s-a"); len(members) != 1 || members[0] != s || s.Level != 2 {
-				t.Errorf("members %v, level %d", members, s.Level)
+			if members := r.directory.Members("s-a"); len(members) != 1 || members[0] != s || s.Level.Load() != 2 {
+				t.Errorf("members %v, level %d", members, s.Level.Load())
 			}
 			got, _ = r.say(s, connMeta(f, 9, "s-b"))
 			expect(t, got, "connAuthAck 9 true Auth Succ")
@@ -173,9 +174,69 @@ func TestVerdict(t *testing.T) {
 				return
 			}
 			if len(items) != 1 || items[0].Kind != c.want || items[0].ID != id {
-				t.Errorf("items %+v", items)
+				t.Fatalf("items %+v", items)
+			}
+			if note := kite.DecodeNote(items[0].Body); note.Reason != "because" || note.By != s.Conn.RemoteAddr() {
+				t.Errorf("note %+v", note)
 			}
 		})
+	}
+}
+
+// TestReceipts answers the verdicts of clients that know receipts, and of no others.
+func TestReceipts(t *testing.T) {
+	t.Parallel()
+	f := protocol.FramingG
+	id, _ := kite.ParseMessageID(idLower)
+	for name, c := range map[string]struct {
+		item kite.Item // what became of it
+		want string
+	}{
+		"committed": {
+			kite.Item{Outcome: kite.OutcomeCommitted, Record: kite.Record{TimeMs: 77, Body: kite.AppendNote(nil, "10.0.0.1:9", "done")}},
+			`txReceipt 6 ` + idLower + ` ok: committed by "10.0.0.1:9" at 77`,
+		},
+		"conflict": {
+			kite.Item{Verdict: kite.TxConflict, Outcome: kite.OutcomeRolledBack, Record: kite.Record{TimeMs: 78, Body: kite.AppendNote(nil, "operator ann", "")}},
+			`txReceipt 6 ` + idLower + ` transaction conflict: rolled back by "operator ann" at 78`,
+		},
+		"unknown":     {kite.Item{Verdict: kite.TxUnknown}, `txReceipt 6 ` + idLower + ` transaction unknown: unknown by "" at 0`},
+		"unavailable": {kite.Item{Verdict: kite.Unavailable, Outcome: kite.OutcomeUnknown}, `txReceipt 6 ` + idLower + ` unavailable: unknown by "" at 0`},
+	} {
+		for level := range int32(2) {
+			t.Run(fmt.Sprintf("%s at level %d", name, level), func(t *testing.T) {
+				t.Parallel()
+				r := newRig(t)
+				s, conn := r.member(f, "p-trade")
+				s.Level.Store(level)
+				if got, err := r.say(s, protocol.AppendTxAck(nil, f, 6, rawHeader(t, nil), 1, "")); err != nil || len(got) != 0 {
+					t.Fatalf("%q, %v before it is durable", got, err)
+				}
+				b := r.lane.batches[0]
+				item := c.item
+				item.Opaque, item.Kind, item.ID = b.Items[0].Opaque, kite.KindCommit, id
+				b.Items[0] = item
+				r.Durable(r.lane.batches)
+				var got []string
+				for _, raw := range conn.writes {
+					got = append(got, words(t, f, raw)...)
+				}
+				if level == 0 {
+					expect(t, got)
+				} else {
+					expect(t, got, c.want)
+				}
+			})
+		}
+	}
+	r := newRig(t)
+	s, _ := r.member(f, "p-trade")
+	s.Level.Store(1)
+	r.lane.refuse = kite.Busy
+	got, _ := r.say(s, protocol.AppendTxAck(nil, f, 6, rawHeader(t, nil), 2, ""))
+	expect(t, got, `txReceipt 6 `+idLower+` busy: unknown by "" at 0`)
+	if _, _ = r.say(s, protocol.AppendTxAck(nil, f, 6, rawHeader(t, nil), 0, "")); !slices.Equal(r.watcher.answered, []string{idLower + " " + s.Conn.RemoteAddr()}) {
+		t.Errorf("answers that decide nothing: %v", r.watcher.answered)
 	}
 }
 

@@ -20,7 +20,7 @@ func (r *read) connect(f *protocol.Frame) error {
 		return err
 	}
 	h := r.h
-	r.s.Level = meta.Level
+	r.s.Level.Store(meta.Level)
 	warmingUp := time.Duration(max(meta.WarmingUpSec, 0)) * time.Second
 	if left := h.directory.Join(r.s, meta.GroupID, warmingUp, h.now()); left != "" {
 		h.settler.Left(left, r.s)

@@ -26,8 +26,13 @@ type Settler interface {
 	Fly(items []kite.Item)
 }
 
-// Watcher is told when a member joins a group that may owe answers about transactions.
-type Watcher interface{ Joined(group string) }
+// Watcher is told what it should know of producers that owe answers about transactions.
+type Watcher interface {
+	// Joined says that the group has a new member.
+	Joined(group string)
+	// Answered says that somebody answered a check and could not decide.
+	Answered(id kite.MessageID, by string)
+}
 
 // Loader finds the bytes of an undecided message.
 type Loader interface {

@@ -72,9 +72,13 @@ func (s *settler) Left(group string, m kite.Member) {
 }
 func (s *settler) Fly(items []kite.Item) { s.fly = append(s.fly, items) }
 
-type watcher struct{ joined []string }
+type watcher struct{ joined, answered []string }
 
 func (w *watcher) Joined(group string) { w.joined = append(w.joined, group) }
+
+func (w *watcher) Answered(id kite.MessageID, by string) {
+	w.answered = append(w.answered, id.String()+" "+by)
+}
 
 // rig is a handler among fakes.
 type rig struct {
@@ -164,6 +168,10 @@ func words(t *testing.T, f protocol.Framing, raw []byte) (all []string) {
 			var a protocol.StoreAckView
 			err = a.Decode(frame.Payload)
 			text += fmt.Sprintf("%s %v %s", a.MessageID, a.Status, a.Feedback)
+		case protocol.CmdTxReceipt:
+			var receipt protocol.TxReceipt
+			receipt, err = protocol.DecodeTxReceipt(frame.Payload)
+			text += fmt.Sprintf("%s %v: %v by %q at %d", receipt.MessageID, receipt.Code, receipt.Outcome, receipt.DecidedBy, receipt.DecidedMs)
 		default:
 			text += fmt.Sprintf("%d bytes", len(frame.Payload))
 		}

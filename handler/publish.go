@@ -165,7 +165,7 @@ func (r *read) answer(f *protocol.Frame, head *protocol.HeaderView, ok bool, fee
 	r.reply = protocol.AppendStoreAck(r.reply, r.framing, f.Opaque, head.MessageID, ok, feedback)
 }
 
-// refuse answers every publish of the batch, which the lane did not take.
+// refuse answers every request of the batch, which the lane did not take.
 func (r *read) refuse(code kite.Code) {
 	feedback := fmt.Sprintf("%s [%s]", protocol.FeedbackOverflow, r.h.address)
 	if code != kite.Busy {
@@ -175,6 +175,8 @@ func (r *read) refuse(code kite.Code) {
 		item := &r.batch.Items[i]
 		if item.Kind == kite.KindMessage || item.Kind == kite.KindPrepared {
 			r.reply = protocol.AppendStoreAck(r.reply, r.framing, item.Opaque, item.Name, false, feedback)
+		} else {
+			r.reply = appendReceipt(r.reply, r.s, item, code)
 		}
 	}
 }

@@ -1,15 +1,13 @@
 package handler
 
 import (
+	"github.com/kiteq/kiteq/handler/session"
 	"github.com/kiteq/kiteq/internal/kite"
 	"github.com/kiteq/kiteq/internal/protocol"
 )
 
-// The states of a TxACK.
-const (
-	txCommit   = 1
-	txRollback = 2
-)
+// maxReason bounds what a producer may say about its verdict, bytes: it is kept with the message.
+const maxReason = 255
 
 // txAck takes a producer's verdict: right after its transaction, or as the answer to a check. It names the
 // message, so it is good on any connection and with any opaque; "unknown" decides nothing.
@@ -20,17 +18,37 @@ func (r *read) txAck(f *protocol.Frame) {
 		return
 	}
 	id, ok := kite.ParseMessageID(t.Header.MessageID)
-	if !ok || (t.Status != txCommit && t.Status != txRollback) {
+	by := r.s.Conn.RemoteAddr()
+	kind := kite.KindCommit
+	switch {
+	case ok && t.Status == protocol.StatusCommit:
+	case ok && t.Status == protocol.StatusRollback:
+		kind = kite.KindRollback
+	default:
+		if ok && t.Status == protocol.StatusUnknown {
+			r.h.watcher.Answered(id, by)
+		}
 		r.h.log.Debug("verdict decides nothing", "session", r.s.ID, "msg_id", string(t.Header.MessageID), "status", t.Status)
 		return
-	}
-	kind := kite.KindCommit
-	if t.Status == txRollback {
-		kind = kite.KindRollback
 	}
 	if r.batch == nil {
 		r.batch = r.h.batches.get()
 		r.batch.Owner, r.batch.ReceivedMs = r.s, kite.UnixMs(r.now)
 	}
-	r.batch.Items = append(r.batch.Items, kite.Item{Opaque: f.Opaque, Record: kite.Record{Kind: kind, ID: id}})
+	b := r.batch
+	at := len(b.Arena)
+	b.Arena = append(kite.AppendNote(b.Arena, by, ""), t.Feedback[:min(len(t.Feedback), maxReason)]...)
+	b.Items = append(b.Items, kite.Item{Opaque: f.Opaque, Record: kite.Record{Kind: kind, ID: id, Body: b.Arena[at:len(b.Arena):len(b.Arena)]}})
+}
+
+// appendReceipt appends the answer to a verdict for clients that know it. Old ones expect nothing.
+func appendReceipt(dst []byte, s *session.Session, item *kite.Item, code kite.Code) []byte {
+	if s.Level.Load() < 1 {
+		return dst
+	}
+	receipt := protocol.TxReceipt{MessageID: item.ID.String(), Code: code, Outcome: item.Outcome}
+	if item.Outcome == kite.OutcomeCommitted || item.Outcome == kite.OutcomeRolledBack {
+		receipt.DecidedBy, receipt.DecidedMs = kite.DecodeNote(item.Body).By, item.TimeMs
+	}
+	return protocol.AppendTxReceipt(dst, protocol.Framing(s.Framing), item.Opaque, &receipt)
 }

@@ -30,7 +30,7 @@ type Session struct {
 	// does not know the wire. The transport sets it before the first frame is handed on.
 	Framing uint8
 	// Level is what newer clients said in ConnMeta; 0 for every old one.
-	Level int32
+	Level atomic.Int32
 	// Answers gathers what one turn of the lane answers this client. It belongs to the lane's goroutine and
 	// is nil between two turns.
 	Answers *Buffer
