@@ -93,7 +93,7 @@ func (f *floor) serve(ctx context.Context, conn net.Conn) {
 		}
 		switch frame.Command {
 		case protocol.CmdConnMeta:
-			greeting := protocol.AppendConnAuthAck(nil, protocol.FramingG, frame.Opaque, true, protocol.FeedbackAuthorized)
+			greeting := protocol.AppendConnAuthAck(nil, protocol.FramingG, frame.Opaque, protocol.ConnAuthAck{OK: true, Feedback: protocol.FeedbackAuthorized})
 			if _, err := conn.Write(greeting); err != nil {
 				return
 			}
