@@ -6,12 +6,14 @@ import (
 	"time"
 
 	"github.com/kiteq/kiteq/internal/kite"
+	"github.com/kiteq/kiteq/internal/protocol"
 )
 
-// call is one publish on its way to one broker.
+// call is one publish or verdict on its way to one broker.
 type call struct {
 	done     chan struct{} // closed when err is final
 	err      error
+	receipt  *protocol.TxReceipt // of a verdict that was answered
 	opaque   uint32
 	deadline time.Time
 }

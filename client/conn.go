@@ -33,6 +33,7 @@ type conn struct {
 	slots chan struct{} // holds one element for each open call
 	count *counters
 	log   *slog.Logger
+	level int32 // the broker's, after the handshake
 
 	mu       sync.Mutex
 	beats    []ping                 // unanswered heartbeats, oldest first
@@ -64,7 +65,7 @@ func newConn(l *link, nc net.Conn) *conn {
 // be sent.
 func (c *conn) handshake(o *Options) error {
 	opaque := c.calls.opaque()
-	meta := protocol.ConnMeta{GroupID: o.Group, SecretKey: o.SecretKey, WarmingUpSec: int32(o.WarmingUp / time.Second)}
+	meta := protocol.ConnMeta{GroupID: o.Group, SecretKey: o.SecretKey, WarmingUpSec: int32(o.WarmingUp / time.Second), Level: protocol.Level}
 	if _, err := c.nc.Write(protocol.AppendConnMeta(nil, framing, opaque, meta)); err != nil {
 		return err
 	}
@@ -82,6 +83,8 @@ func (c *conn) handshake(o *Options) error {
 			return err
 		case !ack.OK:
 			return kite.Errorf(kite.Unauthorized, "broker %s refused group %s: %s; check Group and SecretKey", c.addr, o.Group, ack.Feedback)
+		default:
+			c.level = ack.Level
 		}
 		return nil
 	}
@@ -103,6 +106,8 @@ func (c *conn) read(in inbound) error {
 			in.deliver(c, f)
 		case protocol.CmdTxAck:
 			in.check(c, f)
+		case protocol.CmdTxReceipt:
+			c.receipted(f)
 		default:
 			c.unsolicited(f)
 		}
@@ -129,9 +134,18 @@ func (c *conn) stored(f protocol.Frame) {
 	}
 }
 
-// publish sends the message and returns when it is on its way; the call's end tells the rest. With
-// MaxPending calls open it waits. An error means that nothing was sent.
+// publish sends the message and returns when it is on its way; the call's end tells the rest.
 func (c *conn) publish(ctx context.Context, m *outgoing, call *call) error {
+	err := c.request(ctx, m, call)
+	if err == nil {
+		c.count.published.Add(1)
+	}
+	return err
+}
+
+// request sends a frame that is answered and returns when it is on its way; the call's end tells the rest.
+// With MaxPending calls open it waits. An error means that nothing was sent.
+func (c *conn) request(ctx context.Context, f frame, call *call) error {
 	select {
 	case c.slots <- struct{}{}:
 	default:
@@ -148,17 +162,15 @@ func (c *conn) publish(ctx context.Context, m *outgoing, call *call) error {
 		c.unslot()
 		return err
 	}
-	err := c.out.put(ctx, m, call.opaque)
+	err := c.out.put(ctx, f, call.opaque)
 	if err != nil && c.calls.take(call.opaque) == nil {
 		<-call.done // somebody else has just ended it; its error is the news
 		return nil
 	}
 	if err != nil {
 		c.unslot()
-		return err
 	}
-	c.count.published.Add(1)
-	return nil
+	return err
 }
 
 func (c *conn) release(call *call, err error) {

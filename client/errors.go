@@ -28,6 +28,8 @@ const (
 	NotServed     = kite.NotServed     // no broker serves the topic
 	Busy          = kite.Busy          // a bound was hit until the context ended
 	Unavailable   = kite.Unavailable   // no broker took it until the context ended; nothing was stored
+	TxConflict    = kite.TxConflict    // the opposite decision stands
+	TxUnknown     = kite.TxUnknown     // the broker knows no such transaction
 	Indeterminate = kite.Indeterminate // it may be stored or not
 	Internal      = kite.Internal      // a bug or the broker's disk
 )

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -92,14 +93,21 @@ type Transaction struct {
 	topic  string
 	header []byte // encoded
 	ended  atomic.Bool
+
+	receipt atomic.Pointer[Receipt]
 }
 
 // ID returns the message's id.
 func (t *Transaction) ID() string { return t.id.String() }
 
-// Commit tells the broker to deliver the message. The protocol has no answer to a verdict: nil means
-// that the broker which holds the message has received it. When that could not be made sure until
-// ctx ended, the error is of code Indeterminate, and the check decides.
+// Receipt returns what the broker said about the verdict; nil before, and from a broker of a time
+// before receipts.
+func (t *Transaction) Receipt() *Receipt { return t.receipt.Load() }
+
+// Commit tells the broker to deliver the message. nil means that it is committed, durably; from a broker
+// of a time before receipts, that it has received the verdict. An error of code TxConflict names who has
+// decided the opposite before, and TxUnknown says that the broker knows no such transaction. When nothing
+// could be made sure until ctx ended, the error is of code Indeterminate, and the check decides.
 func (t *Transaction) Commit(ctx context.Context) error { return t.decide(ctx, Commit, "") }
 
 // Rollback tells the broker to drop the message; reason is for its operators. Otherwise it is as
@@ -126,37 +134,44 @@ func (t *Transaction) decide(ctx context.Context, v Verdict, reason string) erro
 		return &kite.Error{Code: kite.Invalid, Op: t.op(v.String()), Err: errors.New("the transaction has ended before")}
 	}
 	defer t.release()
-	if err := t.client.verdict(ctx, t.link, &txAck{t.header, v, reason}); err != nil {
-		return &kite.Error{Code: kite.Indeterminate, Op: t.op(v.String()), Err: fmt.Errorf("the broker did not receive the verdict, the check will decide: %w", err)}
+	receipt, err := t.client.verdict(ctx, t.link, &txAck{t.header, v, reason})
+	t.receipt.Store(receipt)
+	switch kite.CodeOf(err) {
+	case kite.OK:
+		return nil
+	case kite.TxConflict, kite.TxUnknown:
+		return &kite.Error{Code: kite.CodeOf(err), Op: t.op(v.String()), Err: err}
 	}
-	return nil
+	return &kite.Error{Code: kite.Indeterminate, Op: t.op(v.String()), Err: fmt.Errorf("the broker did not receive the verdict, the check will decide: %w", err)}
 }
 
 func (t *Transaction) op(verb string) string {
 	return fmt.Sprintf("%s message %s of topic %s", verb, t.id, t.topic)
 }
 
-// verdict brings the verdict to the link's broker. A connection may break under it, so it repeats on
-// the next one until ctx ends: verdicts are idempotent.
-func (c *Client) verdict(ctx context.Context, l *link, ack *txAck) error {
+// verdict brings the verdict to the link's broker. A connection may break under it, and a broker may be
+// busy, so it repeats until ctx ends: verdicts are idempotent.
+func (c *Client) verdict(ctx context.Context, l *link, ack *txAck) (*Receipt, error) {
 	for {
 		conn, err := c.brokers.await(ctx, l)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		if err = conn.tell(ctx, ack); err == nil {
-			return nil
+		receipt, err := conn.decide(ctx, ack)
+		switch kite.CodeOf(err) {
+		case kite.OK, kite.TxConflict, kite.TxUnknown:
+			return receipt, err
 		}
 		if pause(ctx, connectPauseMin) != nil {
-			return err
+			return nil, err
 		}
 	}
 }
 
 // Decide sends the verdict on a message that somebody prepared, for operators and for producers
-// that come back. Which broker holds it is not known here, so it goes to every broker of the topic;
-// those that do not have it ignore it. The error names the brokers that have not received it until
-// ctx ended.
+// that come back. Which broker holds it is not known here, so it goes to every broker of the topic. The
+// error names the brokers that have not answered until ctx ended, and those by which the opposite was
+// decided. It is of code TxUnknown when all have answered and none knows the transaction.
 func (c *Client) Decide(ctx context.Context, topic, id string, v Verdict, reason string) error {
 	if v != Commit && v != Rollback {
 		return kite.Errorf(kite.Invalid, "decide message %.40s: verdict %s: give Commit or Rollback", id, v)
@@ -175,12 +190,22 @@ func (c *Client) Decide(ctx context.Context, topic, id string, v Verdict, reason
 	var writes sync.WaitGroup
 	for i, l := range links { // at the same time: one that is away must not use up the others' time
 		writes.Go(func() {
-			if err := c.verdict(ctx, l, ack); err != nil {
+			switch _, err := c.verdict(ctx, l, ack); kite.CodeOf(err) {
+			case kite.OK:
+			case kite.TxConflict, kite.TxUnknown:
+				missed[i] = &kite.Error{Code: kite.CodeOf(err), Op: fmt.Sprintf("%s message %s", v, id), Err: err}
+			default:
 				missed[i] = kite.Errorf(kite.Indeterminate, "%s message %s: not received by broker %s: %w", v, id, l.addr, err)
 			}
 		})
 	}
 	writes.Wait()
+	for _, err := range missed {
+		if kite.CodeOf(err) != kite.TxUnknown { // somebody knows it, or may know it
+			missed = slices.DeleteFunc(missed, func(err error) bool { return kite.CodeOf(err) == kite.TxUnknown })
+			break
+		}
+	}
 	return errors.Join(missed...)
 }
 

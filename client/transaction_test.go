@@ -341,3 +341,120 @@ func TestDecide(t *testing.T) {
 		}
 	}
 }
+
+// TestReceipts commits and rolls back at a broker that gives receipts.
+func TestReceipts(t *testing.T) {
+	t.Parallel()
+	decidedAt := time.UnixMilli(1_700_000_000_123)
+	for name, c := range map[string]struct {
+		answers []clienttest.Receipt // to one verdict after the other
+		want    client.Code
+		receipt client.Receipt
+		text    string // of the error
+	}{
+		"committed": {
+			answers: []clienttest.Receipt{{Outcome: 1, DecidedBy: "10.0.0.1:9", DecidedMs: decidedAt.UnixMilli()}},
+			receipt: client.Receipt{Outcome: client.Commit, DecidedBy: "10.0.0.1:9", DecidedAt: decidedAt},
+		},
+		"busy first": {
+			answers: []clienttest.Receipt{{Code: client.Busy}, {Code: client.Unavailable}, {Outcome: 1}},
+			receipt: client.Receipt{Outcome: client.Commit},
+		},
+		"conflict": {
+			answers: []clienttest.Receipt{{Code: client.TxConflict, Outcome: 2, DecidedBy: "operator ann", DecidedMs: decidedAt.UnixMilli()}},
+			want:    client.TxConflict, text: "rollback by operator ann at 2023-11-14T22:13:20.123Z",
+			receipt: client.Receipt{Outcome: client.Rollback, DecidedBy: "operator ann", DecidedAt: decidedAt},
+		},
+		"unknown": {answers: []clienttest.Receipt{{Code: client.TxUnknown}}, want: client.TxUnknown, text: "knows no such transaction"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t)
+			answers := make(chan clienttest.Receipt, len(c.answers))
+			for _, a := range c.answers {
+				answers <- a
+			}
+			b.broker.OnVerdict(func(clienttest.Verdict) *clienttest.Receipt { r := <-answers; return &r })
+			tx, err := b.dial(answering(client.Unknown)).Prepare(t.Context(), message())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if tx.Receipt() != nil {
+				t.Error("a receipt before the verdict")
+			}
+			err = tx.Commit(t.Context())
+			if client.CodeOf(err) != c.want || err != nil && !strings.Contains(err.Error(), c.text) {
+				t.Errorf("commit: %v, want code %v with %q", err, c.want, c.text)
+			}
+			got := client.Receipt{}
+			if r := tx.Receipt(); r != nil {
+				got = *r
+			}
+			if got != c.receipt {
+				t.Errorf("receipt %+v, want %+v", got, c.receipt)
+			}
+			id := ""
+			for range c.answers { // the same id each time
+				v := mustNext(t, &b.broker.Verdicts)
+				if id == "" {
+					id = v.ID
+				}
+				if v.ID != id || v.Status != 1 {
+					t.Errorf("verdict %+v, want commits of %s", v, id)
+				}
+			}
+		})
+	}
+}
+
+// TestReceiptLost commits though the connection breaks before the receipt comes.
+func TestReceiptLost(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	first := true
+	b.broker.OnVerdict(func(clienttest.Verdict) *clienttest.Receipt {
+		if first {
+			first = false
+			b.broker.Drop()
+			return nil
+		}
+		return &clienttest.Receipt{Outcome: 1}
+	})
+	c := b.dial(answering(client.Unknown))
+	tx, err := c.Prepare(t.Context(), message())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := tx.Commit(t.Context()); err != nil || tx.Receipt() == nil {
+		t.Errorf("commit: %v, receipt %v", err, tx.Receipt())
+	}
+	b.broker.OnVerdict(func(clienttest.Verdict) *clienttest.Receipt { return nil })
+	tx, err = c.Prepare(t.Context(), message())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if err := tx.Commit(ctx); !errors.Is(err, client.Indeterminate) {
+		t.Errorf("without a receipt: %v, want Indeterminate", err)
+	}
+}
+
+// TestDecideReceipts asks all brokers: the one that knows the transaction decides, and none is an error.
+func TestDecideReceipts(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	other := mustListen(t)
+	b.registry.SetBrokers("trade", b.broker.Addr(), other.Addr())
+	unknown := func(clienttest.Verdict) *clienttest.Receipt { return &clienttest.Receipt{Code: client.TxUnknown} }
+	var answer clienttest.Receipt
+	b.broker.OnVerdict(unknown)
+	other.OnVerdict(func(clienttest.Verdict) *clienttest.Receipt { return &answer })
+	c := b.dial(nil)
+	for _, a := range []clienttest.Receipt{{Outcome: 2}, {Code: client.TxConflict, Outcome: 1}, {Code: client.TxUnknown}} {
+		answer = a
+		if err := c.Decide(t.Context(), "trade", client.NewID(), client.Rollback, ""); client.CodeOf(err) != a.Code {
+			t.Errorf("one broker says %v: %v", a.Code, err)
+		}
+	}
+}

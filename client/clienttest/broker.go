@@ -27,6 +27,7 @@ type Broker struct {
 	sessions  []*session // connected and greeted, oldest first
 	opaque    uint32
 	onConnect func(Connect) (refusal string)
+	onVerdict func(Verdict) *Receipt
 	onPublish func(Published) Answer
 	mute      bool
 	discard   bool
@@ -178,6 +179,17 @@ func (b *Broker) Drop() {
 	for _, s := range b.sessions {
 		s.close()
 	}
+}
+
+// Receipt is the answer to a verdict. Its MessageID need not be set.
+type Receipt = protocol.TxReceipt
+
+// OnVerdict makes a broker that gives receipts, to connections opened from now on: f's, or none when that is
+// nil. Without it the broker is one of a time before receipts.
+func (b *Broker) OnVerdict(f func(Verdict) *Receipt) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.onVerdict = f
 }
 
 // OnConnect lets f decide on handshakes: a text refuses. nil accepts all.

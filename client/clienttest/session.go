@@ -114,7 +114,7 @@ func (s *session) connect(f protocol.Frame) bool {
 	b := s.broker
 	c := Connect{meta.GroupID, meta.SecretKey, meta.WarmingUpSec}
 	b.mu.Lock()
-	decide := b.onConnect
+	decide, receipts := b.onConnect, b.onVerdict != nil
 	b.mu.Unlock()
 	refusal := ""
 	if decide != nil {
@@ -125,7 +125,11 @@ func (s *session) connect(f protocol.Frame) bool {
 		feedback = refusal
 	}
 	ack := func(dst []byte) []byte {
-		return protocol.AppendConnAuthAck(dst, framing, f.Opaque, protocol.ConnAuthAck{OK: refusal == "", Feedback: feedback})
+		answer := protocol.ConnAuthAck{OK: refusal == "", Feedback: feedback}
+		if receipts {
+			answer.Level = min(meta.Level, protocol.Level)
+		}
+		return protocol.AppendConnAuthAck(dst, framing, f.Opaque, answer)
 	}
 	if refusal != "" {
 		s.send(ack)
@@ -223,10 +227,17 @@ func (s *session) verdict(f protocol.Frame) bool {
 	}
 	v := Verdict{f.Opaque, string(view.Header.MessageID), string(view.Header.Topic), view.Status, string(view.Feedback)}
 	s.broker.mu.Lock()
-	relay := s.broker.relay
+	relay, decide := s.broker.relay, s.broker.onVerdict
 	s.broker.mu.Unlock()
 	relay.decided(v)
 	s.broker.Verdicts.Put(v)
+	if decide == nil || v.Status == protocol.StatusUnknown {
+		return true
+	}
+	if receipt := decide(v); receipt != nil {
+		receipt.MessageID = v.ID
+		s.send(func(dst []byte) []byte { return protocol.AppendTxReceipt(dst, framing, f.Opaque, receipt) })
+	}
 	return true
 }
 
