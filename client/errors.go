@@ -75,6 +75,7 @@ func refusalCode(feedback string) Code {
 		{protocol.FeedbackFlyUncommitted, kite.Invalid},
 		{protocol.FeedbackOverflow, kite.Busy},
 		{protocol.FeedbackNotStored, kite.Unavailable},
+		{protocol.FeedbackConflict, kite.TxConflict},
 		{protocol.FeedbackUnauthorized, kite.Unauthorized},
 	} {
 		if strings.HasPrefix(feedback, known.prefix) {

@@ -61,6 +61,8 @@ func (h *Handler) answers(dst []byte, s *session.Session, b *kite.Batch, nowMs i
 			dst = protocol.AppendStoreAck(dst, framing, item.Opaque, item.Name, true, stored)
 		case item.Verdict == kite.Busy:
 			dst = protocol.AppendStoreAck(dst, framing, item.Opaque, item.Name, false, fmt.Sprintf("%s [%s]", protocol.FeedbackOverflow, h.address))
+		case item.Verdict == kite.TxConflict:
+			dst = protocol.AppendStoreAck(dst, framing, item.Opaque, item.Name, false, protocol.FeedbackConflict+item.Outcome.String())
 		default:
 			dst = protocol.AppendStoreAck(dst, framing, item.Opaque, item.Name, false, protocol.FeedbackNotStored+cost)
 		}

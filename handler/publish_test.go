@@ -236,7 +236,7 @@ func TestDurable(t *testing.T) {
 			"storeAck 0 " + idMixed + " true Store Result true Cost:3 synced",
 			"storeAck 1 " + idMixed + " true Store Result true Cost:3 synced duplicate",
 			"storeAck 4 " + idMixed + " false Store Result false Cost:12",
-			"storeAck 5 " + idMixed + " false Store Result false Cost:12",
+			"storeAck 5 " + idMixed + " false Store Result false Conflict:unknown",
 		},
 		connB: {
 			"storeAck 2 " + idMixed + " false Store Result KiteQ OverFlow [" + address + "]",

@@ -11,7 +11,8 @@ const (
 	FeedbackExpired        = "Expired Message!"
 	FeedbackFly            = "FLY NO NEED SAVE"
 	FeedbackFlyUncommitted = "FLY MUST BE COMMITTED !"
-	FeedbackStored         = "Store Result true Cost:"  // followed by milliseconds
-	FeedbackNotStored      = "Store Result false Cost:" // followed by milliseconds
+	FeedbackStored         = "Store Result true Cost:"      // followed by milliseconds
+	FeedbackNotStored      = "Store Result false Cost:"     // followed by milliseconds
+	FeedbackConflict       = "Store Result false Conflict:" // ours; followed by how the id stands
 	FeedbackCheck          = "Server Check"
 )
