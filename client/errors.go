@@ -73,6 +73,7 @@ func refusalCode(feedback string) Code {
 		{protocol.FeedbackMessageID, kite.Invalid},
 		{protocol.FeedbackExpired, kite.Expired},
 		{protocol.FeedbackFlyUncommitted, kite.Invalid},
+		{protocol.FeedbackDelay, kite.Invalid},
 		{protocol.FeedbackOverflow, kite.Busy},
 		{protocol.FeedbackNotStored, kite.Unavailable},
 		{protocol.FeedbackConflict, kite.TxConflict},

@@ -2,6 +2,8 @@ package client
 
 import (
 	"crypto/rand"
+	"maps"
+	"strconv"
 	"time"
 
 	"github.com/kiteq/kiteq/internal/kite"
@@ -16,6 +18,8 @@ const (
 	MaxDeliverLimit = kite.MaxDeliverLimit
 	// MaxLifetime is the longest that a broker keeps a message.
 	MaxLifetime = kite.MaxLifetime
+	// MaxDelay is the longest that a message may wait for its time.
+	MaxDelay = kite.MaxDelay
 	// MaxDecompressed is the longest body that is compressed or decompressed, bytes.
 	MaxDecompressed = protocol.MaxPlain
 )
@@ -44,8 +48,15 @@ type Message struct {
 	// Properties travel in the header.
 	Properties map[string]string
 	// Expires is when the message is not worth delivering any more, rounded up to a second. Zero
-	// means the broker's limit, MaxLifetime.
+	// means the broker's limit, MaxLifetime, which counts from when a delayed message is due.
 	Expires time.Time
+	// DeliverAt is before when the message is not delivered, by the broker's clock, in milliseconds and at
+	// most MaxDelay from now. Zero, or a time that has passed, means at once. A transaction that commits later
+	// is delivered then.
+	DeliverAt time.Time
+	// Delay is the same, counted from when the broker gets the message, which a transaction does when it is
+	// prepared. Give one of them. A broker of the original KiteQ knows neither and delivers at once.
+	Delay time.Duration
 	// DeliverLimit is how many attempts each group gets, 1 to MaxDeliverLimit. 0 means MaxDeliverLimit.
 	DeliverLimit int
 	// Created is when the message came to be, for its consumers, in seconds. Zero means now.
@@ -105,10 +116,48 @@ func (m *Message) outgoing(group string, commit bool, now time.Time) (outgoing, 
 	if m.DeliverLimit == 0 {
 		o.header.DeliverLimit = MaxDeliverLimit
 	}
+	if key, value := m.later(); key != "" {
+		o.header.Properties = maps.Clone(m.Properties)
+		if o.header.Properties == nil {
+			o.header.Properties = map[string]string{}
+		}
+		o.header.Properties[key] = value
+	}
 	if !m.Expires.IsZero() {
 		o.header.ExpiredTime = m.Expires.Add(time.Second - 1).Unix()
 	}
 	return o, nil
+}
+
+// later returns the property by which the message asks to be delivered later, or "".
+func (m *Message) later() (key, value string) {
+	switch {
+	case !m.DeliverAt.IsZero():
+		return kite.PropertyDeliverAt, strconv.FormatInt(kite.UnixMs(m.DeliverAt), 10)
+	case m.Delay != 0:
+		return kite.PropertyDelay, m.Delay.String()
+	}
+	return "", ""
+}
+
+func (m *Message) checkLater(now time.Time) error {
+	due := m.DeliverAt
+	if m.Delay != 0 {
+		due = now.Add(m.Delay)
+	}
+	switch {
+	case m.Delay != 0 && !m.DeliverAt.IsZero():
+		return kite.Errorf(kite.Invalid, "message with a Delay and a DeliverAt: give one of them")
+	case m.Delay < 0 || m.Delay > MaxDelay:
+		return kite.Errorf(kite.Invalid, "delay %v: 0 to %v are allowed", m.Delay, MaxDelay)
+	case !due.IsZero() && due.UnixMilli() < 0 || due.Sub(now) > MaxDelay:
+		return kite.Errorf(kite.Invalid, "message due at %s: at most %v from now are allowed", due.Format(time.RFC3339), MaxDelay)
+	case due.After(now) && m.Fly:
+		return kite.Errorf(kite.Invalid, "a fly message is never stored and so cannot wait: leave Fly unset")
+	case due.After(now) && !m.Expires.IsZero() && !m.Expires.After(due):
+		return kite.Errorf(kite.Expired, "message expires at %s, before it is due: set a later time, or none", m.Expires.Format(time.RFC3339))
+	}
+	return nil
 }
 
 func (m *Message) check(commit bool, now time.Time) error {
@@ -129,7 +178,7 @@ func (m *Message) check(commit bool, now time.Time) error {
 	case m.Fly && !commit:
 		return kite.Errorf(kite.Invalid, "a fly message is never stored and so cannot be prepared: leave Fly unset")
 	}
-	return nil
+	return m.checkLater(now)
 }
 
 // size is an upper bound of the encoded size with a body of that many bytes: every field with the
@@ -139,6 +188,9 @@ func (m *Message) size(group string, body int) int {
 	size := fixed + body + len(m.Topic) + len(m.Type) + len(group)
 	for k, v := range m.Properties {
 		size += len(k) + len(v) + 3*field
+	}
+	if key, value := m.later(); key != "" {
+		size += len(key) + len(value) + 3*field
 	}
 	return size
 }

@@ -52,9 +52,9 @@ func (h *Handler) answers(dst []byte, s *session.Session, b *kite.Batch, nowMs i
 			class, stored = of, protocol.FeedbackStored+cost+" "+string(of)
 		}
 		switch {
-		case item.Kind == kite.KindCommit || item.Kind == kite.KindRollback:
+		case item.Kind == kite.KindCommit || item.Kind == kite.KindRollback || item.Kind == kite.KindDelayed && !item.Published():
 			dst = appendReceipt(dst, s, item, item.Verdict)
-		case item.Kind != kite.KindMessage && item.Kind != kite.KindPrepared:
+		case !item.Published():
 		case item.Verdict == kite.OK && item.Repeat:
 			dst = protocol.AppendStoreAck(dst, framing, item.Opaque, item.Name, true, stored+" duplicate")
 		case item.Verdict == kite.OK:

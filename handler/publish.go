@@ -31,7 +31,11 @@ func (r *read) publish(f *protocol.Frame) {
 	}
 	id, valid := kite.ParseMessageID(head.MessageID)
 	nowMs := kite.UnixMs(r.now)
-	normal, alive := normalise(head, nowMs/1000)
+	dueMs, delay := int64(0), ""
+	if head.HasProperties {
+		dueMs, delay = due(head, nowMs)
+	}
+	normal, alive := normalise(head, nowMs/1000, dueMs/1000)
 	switch {
 	case h.stopping.Load():
 		r.answer(f, head, false, fmt.Sprintf("%s [%s]", protocol.FeedbackOverflow, h.address))
@@ -47,6 +51,8 @@ func (r *read) publish(f *protocol.Frame) {
 		r.answer(f, head, false, fmt.Sprintf("Message Type Too Long: %d bytes, at most %d", len(head.MessageType), kite.MaxName))
 	case len(head.GroupID) > kite.MaxName:
 		r.answer(f, head, false, fmt.Sprintf("Group Id Too Long: %d bytes, at most %d", len(head.GroupID), kite.MaxName))
+	case delay != "":
+		r.answer(f, head, false, delay)
 	case head.Fly && !head.Commit:
 		r.answer(f, head, false, protocol.FeedbackFlyUncommitted)
 	case head.Fly:
@@ -58,6 +64,7 @@ func (r *read) publish(f *protocol.Frame) {
 			r.batch.Owner, r.batch.ReceivedMs = r.s, nowMs
 		}
 		add(r.batch, f, &m, topic.name, id, normal)
+		r.batch.Items[len(r.batch.Items)-1].DueMs = dueMs
 	}
 }
 
@@ -115,8 +122,9 @@ func (r *read) accept() bool {
 	return true
 }
 
-// normalise decides the header values that consumers will see; alive is false for an expired message.
-func normalise(head *protocol.HeaderView, now int64) (n protocol.Normal, alive bool) {
+// normalise decides the header values that consumers will see; alive is false for an expired message. A message
+// that waits lives from when it is due. All times are in seconds.
+func normalise(head *protocol.HeaderView, now, due int64) (n protocol.Normal, alive bool) {
 	const lifetime = int64(kite.MaxLifetime / 1e9)
 	n = protocol.Normal{ExpiredTime: head.ExpiredTime, DeliverLimit: head.DeliverLimit, CreateTime: head.CreateTime, Commit: true}
 	if n.CreateTime <= 0 {
@@ -128,8 +136,8 @@ func normalise(head *protocol.HeaderView, now int64) (n protocol.Normal, alive b
 	if n.ExpiredTime > 0 && n.ExpiredTime <= now {
 		return n, false
 	}
-	if n.ExpiredTime <= 0 || n.ExpiredTime > now+lifetime {
-		n.ExpiredTime = now + lifetime
+	if latest := max(now, due) + lifetime; n.ExpiredTime <= 0 || n.ExpiredTime > latest {
+		n.ExpiredTime = latest
 	}
 	return n, true
 }
@@ -173,7 +181,7 @@ func (r *read) refuse(code kite.Code) {
 	}
 	for i := range r.batch.Items {
 		item := &r.batch.Items[i]
-		if item.Kind == kite.KindMessage || item.Kind == kite.KindPrepared {
+		if item.Published() {
 			r.reply = protocol.AppendStoreAck(r.reply, r.framing, item.Opaque, item.Name, false, feedback)
 		} else {
 			r.reply = appendReceipt(r.reply, r.s, item, code)

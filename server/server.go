@@ -15,6 +15,7 @@ import (
 
 	"github.com/kiteq/kiteq/conf"
 	"github.com/kiteq/kiteq/handler"
+	"github.com/kiteq/kiteq/handler/delay"
 	"github.com/kiteq/kiteq/handler/deliver"
 	"github.com/kiteq/kiteq/handler/exchange"
 	"github.com/kiteq/kiteq/handler/sequence"
@@ -53,6 +54,7 @@ type Server struct {
 	handler    *handler.Handler
 	dispatcher *deliver.Dispatcher
 	checker    *txn.Checker
+	scheduler  *delay.Scheduler
 	transport  *transport.Transport
 	admin      *admin.Server // nil without
 
@@ -115,7 +117,8 @@ type router struct {
 func (r router) Loaded() bool { return r.Exchange.Loaded() && r.server.registry.Ready() == nil }
 
 // assemble makes the parts between the network and the journal. Requests go transport -> handler -> lane
-// -> journal; what became durable goes lane -> handler (answers), dispatcher (deliveries), checker.
+// -> journal; what became durable goes lane -> handler (answers), dispatcher (deliveries), checker
+// (silence), scheduler (messages for later).
 func (s *Server) assemble() {
 	c := s.config
 	s.directory = session.NewDirectory(c.InFlight)
@@ -132,6 +135,7 @@ func (s *Server) assemble() {
 			PreparedMs: u.PreparedMs, ExpiresMs: u.ExpiresMs, ParkedMs: u.ParkedMs,
 		})
 	}
+	s.scheduler = delay.New(s.journal, s.lane, recovered.Delayed, s.log)
 	s.lane.Follow(s.dispatcher)
 	s.handler.Connect(s.lane, s.dispatcher, s.checker)
 	s.transport = transport.New(c.Network, s.handler, s.log)
@@ -198,9 +202,12 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	crew.start("heap dumps", s.dumpHeaps)
 	crew.start("registry", s.follow)
-	crew.start("lane", func(ctx context.Context) error { return s.lane.Run(ctx, s.handler, s.dispatcher, s.checker) })
+	crew.start("lane", func(ctx context.Context) error {
+		return s.lane.Run(ctx, s.handler, s.dispatcher, s.checker, s.scheduler)
+	})
 	crew.start("delivery", s.dispatcher.Run)
 	crew.start("checks", s.checker.Run)
+	crew.start("delays", s.scheduler.Run)
 	crew.start("network", s.transport.Run)
 	err := s.announce(ctx, crew)
 	if err == nil {
@@ -312,7 +319,7 @@ func (s *Server) stop(ctx context.Context, crew *crew) error {
 	cancel()
 	s.drain(ctx)
 	s.handler.Refuse()
-	for _, name := range []string{"bindings", "checks", "delivery", "lane", "network", "registry", "embedded registry", "journal", "heap dumps", "admin"} {
+	for _, name := range []string{"bindings", "checks", "delays", "delivery", "lane", "network", "registry", "embedded registry", "journal", "heap dumps", "admin"} {
 		crew.stop(name)
 	}
 	return errors.Join(crew.err(), s.journal.Close())

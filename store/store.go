@@ -24,9 +24,9 @@ type Journal interface {
 
 	// Append writes the batch as one entry: after a crash all of it is found or none. It sets the
 	// Position of each record and keeps no reference to what they point to. Records with a Seq of
-	// kinds message, commit and dead come in dense order for their stream (Stream), and Read finds
-	// them when Append has returned. The Ref of a commit is the Position of a prepared record of an
-	// earlier batch.
+	// kinds message, commit, dead and delayed come in dense order for their stream (Stream), and Read
+	// finds them when Append has returned. The Ref of a commit is the Position of a prepared or delayed
+	// record of an earlier batch; the Ref of a delayed one, if it has one, that of a prepared record.
 	Append(batch []*kite.Record) error
 
 	// Sync makes everything appended so far at least as durable as the class says. One that the
@@ -34,9 +34,9 @@ type Journal interface {
 	Sync(class kite.Class) error
 
 	// Read visits the stream's records in order, the first with from <= Seq, until visit returns
-	// false or the newest is passed. A committed transaction is visited as KindMessage with the
-	// bytes, id and expiry of its prepared record and the Seq and TimeMs of its commit. Records that
-	// Trim removed are passed over. The record is a view, valid during visit.
+	// false or the newest is passed. A commit is visited as KindMessage with all of the record at its
+	// Ref, and its own Seq and TimeMs. Records that Trim removed are passed over. The record is a view,
+	// valid during visit.
 	Read(stream string, from kite.Seq, visit func(*kite.Record) bool) error
 
 	// Load visits the one record at pos. The record is a view, valid during visit.
@@ -48,7 +48,8 @@ type Journal interface {
 	Find(id kite.MessageID, sinceMs int64, visit func(*kite.Record) bool) error
 
 	// Bounds returns the first Seq that Read can still find and the one that comes after the newest.
-	// They are equal for a stream without records.
+	// They are equal for a stream without records. A stream of delayed messages is forgotten with the
+	// last of its records that Trim removes: its next is 1 again.
 	Bounds(stream string) (first, next kite.Seq)
 
 	// Checkpoint durably replaces what Replay begins with by the records that state yields, which
@@ -113,7 +114,8 @@ func (e *CorruptionError) Error() string {
 // Unwrap returns the cause.
 func (e *CorruptionError) Unwrap() error { return e.Err }
 
-// Stream names the dense sequence that a record belongs to: its topic, or the dead letters of a group.
+// Stream names the dense sequence that a record belongs to: its topic, the dead letters of a group, or the
+// messages that are due in a minute.
 // It is empty for records without a place of their own.
 func Stream(r *kite.Record) string {
 	switch r.Kind {
@@ -121,6 +123,8 @@ func Stream(r *kite.Record) string {
 		return r.Topic
 	case kite.KindDead:
 		return DeadStream(r.Topic, string(r.Group))
+	case kite.KindDelayed:
+		return kite.DelayStream(kite.Minute(r.DueMs))
 	}
 	return ""
 }

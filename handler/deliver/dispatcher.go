@@ -92,7 +92,7 @@ func (d *Dispatcher) Durable(batches []*kite.Batch) {
 		}
 		for i := range b.Items {
 			item := &b.Items[i]
-			if item.Verdict != kite.OK || item.Repeat || item.Seq == 0 {
+			if item.Verdict != kite.OK || item.Repeat || item.Seq == 0 || item.Kind == kite.KindDelayed {
 				continue
 			}
 			if item.Topic != topic && head > 0 {

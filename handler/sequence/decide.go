@@ -14,7 +14,12 @@ func (l *Lane) proposeDecision(item *kite.Item, outcome kite.Outcome, nowMs int6
 	}
 	item.TimeMs = nowMs
 	item.Topic, item.Ref, item.Outcome = open.Topic, open.Position, outcome
-	if outcome == kite.OutcomeCommitted {
+	switch {
+	case outcome != kite.OutcomeCommitted:
+	case open.DueMs > nowMs:
+		item.Kind, item.DueMs, item.Body = kite.KindDelayed, open.DueMs, nil
+		item.Seq = l.nextPlace(open.DueMs)
+	default:
 		item.Seq = l.next(open.Topic)
 	}
 	l.turn.fresh.set(item.ID, outcome)

@@ -194,6 +194,7 @@ type picture struct {
 	Heads     map[string]kite.Seq
 	Open      map[kite.MessageID]Undecided
 	Standings map[flowKey]kite.Progress
+	Delayed   []kite.Record
 }
 
 func (s *State) picture() picture {
@@ -212,6 +213,10 @@ func (s *State) picture() picture {
 		}
 		p.Standings[key] = progress
 	}
+	s.delays(func(r *kite.Record) bool {
+		p.Delayed = append(p.Delayed, *r)
+		return true
+	})
 	return p
 }
 

@@ -97,7 +97,7 @@ func (l *Lane) Classes() kite.Classes { return l.classes }
 
 // Recovered returns what the journal said. It is read before Run.
 func (l *Lane) Recovered() Recovered {
-	r := Recovered{Heads: map[string]kite.Seq{}}
+	r := Recovered{Heads: map[string]kite.Seq{}, Delayed: l.state.recoverDelayed()}
 	for stream, head := range l.state.heads {
 		r.Heads[stream] = head
 	}
@@ -258,9 +258,12 @@ func (l *Lane) shed() bool {
 	items := slices.Clone(l.turn.items)
 	l.turn.reset()
 	for _, item := range items {
-		if item.Kind == kite.KindMessage || item.Kind == kite.KindPrepared {
+		if item.Published() {
 			item.Verdict = kite.Busy
 			continue
+		}
+		if item.Kind == kite.KindDelayed { // a commit that came before its time
+			item.Kind, item.DueMs = kite.KindCommit, 0
 		}
 		l.propose(item, item.TimeMs) // the Seqs of the refused are free again
 	}
@@ -333,6 +336,7 @@ func (l *Lane) needs(retention time.Duration) store.Needs {
 	for _, open := range l.state.open {
 		n.Open = append(n.Open, open.Position)
 	}
+	l.state.needDelayed(&n)
 	return n
 }
 

@@ -37,7 +37,7 @@ func (l *Lane) proposeOrder(item *kite.Item, nowMs int64) {
 		return
 	}
 	item.TimeMs = nowMs
-	l.turn.require(l.classes.Store)
+	l.turn.require(l.classes.Of(item.Topic))
 	l.turn.add(item)
 	if item.ID != (kite.MessageID{}) {
 		l.turn.fresh.set(item.ID, item.Outcome)

@@ -40,7 +40,7 @@ func (s *seen) sinceMs(nowMs int64) int64 { return max(1, nowMs-s.spanMs+1) }
 // transaction that is not open, has lost its decision to a trim: it is as good as forgotten.
 func (s *seen) visit(r *kite.Record) bool {
 	switch r.Kind {
-	case kite.KindMessage, kite.KindCommit:
+	case kite.KindMessage, kite.KindCommit, kite.KindDelayed:
 		s.outcome = kite.OutcomeCommitted
 	case kite.KindRollback:
 		s.outcome = kite.OutcomeRolledBack

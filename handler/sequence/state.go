@@ -16,6 +16,7 @@ type State struct {
 	open      map[kite.MessageID]*Undecided
 	standings map[flowKey]*kite.Standing
 	groups    map[string]string // one copy of each publishing group's name
+	delayed   map[int64]minute  // by kite.Minute
 }
 
 // Undecided is an open transaction.
@@ -26,6 +27,7 @@ type Undecided struct {
 	Position   kite.Position
 	PreparedMs int64
 	ExpiresMs  int64
+	DueMs      int64 // when it is committed before this, it waits; 0 for most
 	// ParkedMs is when it was set aside for an operator to decide, Unix ms; 0: it was not.
 	ParkedMs int64
 }
@@ -46,6 +48,7 @@ func newState() *State {
 		open:      map[kite.MessageID]*Undecided{},
 		standings: map[flowKey]*kite.Standing{},
 		groups:    map[string]string{},
+		delayed:   map[int64]minute{},
 	}
 }
 
@@ -61,10 +64,16 @@ func (s *State) apply(r *kite.Record) error {
 		}
 		s.open[r.ID] = &Undecided{
 			ID: r.ID, Topic: r.Topic, Group: s.group(r.Group), Position: position,
-			PreparedMs: r.TimeMs, ExpiresMs: r.ExpiresMs,
+			PreparedMs: r.TimeMs, ExpiresMs: r.ExpiresMs, DueMs: r.DueMs,
 		}
+	case kite.KindDelayed:
+		s.wait(r)
+		delete(s.open, r.ID)
 	case kite.KindCommit:
 		s.heads[r.Topic] = r.Seq
+		if r.DueMs != 0 {
+			return s.due(r) // decided when it began to wait
+		}
 		delete(s.open, r.ID)
 	case kite.KindRollback:
 		delete(s.open, r.ID)
@@ -98,6 +107,9 @@ func (s *State) apply(r *kite.Record) error {
 		standing.Settle(kite.Range{From: letter.Seq, To: letter.Seq + 1})
 		delete(standing.Retries, letter.Seq)
 	case kite.KindHead:
+		if number, ok := kite.DelayMinute(r.Topic); ok {
+			return s.restore(number, r)
+		}
 		s.heads[r.Topic] = r.Seq
 	default:
 		return fmt.Errorf("record of unknown kind %d: it was written by a newer broker", r.Kind)
@@ -160,7 +172,7 @@ func (s *State) records(yield func(*kite.Record) bool) {
 	for _, open := range s.open {
 		r := kite.Record{
 			Kind: kite.KindPrepared, ID: open.ID, Topic: open.Topic, Group: []byte(open.Group),
-			TimeMs: open.PreparedMs, ExpiresMs: open.ExpiresMs, Ref: open.Position,
+			TimeMs: open.PreparedMs, ExpiresMs: open.ExpiresMs, DueMs: open.DueMs, Ref: open.Position,
 		}
 		if !yield(&r) {
 			return
@@ -176,6 +188,7 @@ func (s *State) records(yield func(*kite.Record) bool) {
 			return
 		}
 	}
+	s.delays(yield)
 }
 
 // Recovered is what the parts behind the lane start from.
@@ -186,4 +199,6 @@ type Recovered struct {
 	Open []Undecided
 	// Standing returns where a group stands on a topic, or nil if it never settled anything there.
 	Standing func(topic, group string) *kite.Standing
+	// Delayed are the minutes (kite.Minute) in which messages wait, with the place before which none does.
+	Delayed map[int64]kite.Seq
 }

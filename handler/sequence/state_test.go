@@ -32,11 +32,24 @@ func TestReplayEqualsLive(t *testing.T) {
 func replayEqualsLive(t *testing.T, random *rand.Rand) {
 	r := newMMapRig(t, Options{DedupeWindow: 10 * time.Second, Retention: time.Second})
 	r.routes.all = []kite.Route{durable("trade", "s-a"), durable("fee", "s-a")}
+	waited := 0
 	for turn := range 120 {
 		r.clock = r.clock.Add(time.Duration(random.IntN(700)) * time.Millisecond)
+		if random.IntN(20) == 0 {
+			r.clock = r.clock.Add(time.Duration(random.IntN(240)-120) * time.Second) // somebody sets it, also back
+		}
 		items := make([]kite.Item, 0, 8)
 		for range 1 + random.IntN(8) {
 			items = append(items, randomItem(random, r.state))
+			if last := &items[len(items)-1]; last.Published() && random.IntN(3) == 0 {
+				last.DueMs = kite.UnixMs(r.clock) + random.Int64N(80_000) - 1000
+			}
+		}
+		for _, waiting := range r.waiting() {
+			if due := waiting.DueMs <= kite.UnixMs(r.clock); due && random.IntN(3) > 0 || random.IntN(50) == 0 {
+				items = append(items, waiting)
+				waited++
+			}
 		}
 		r.turn(items...)
 		live := r.state.picture()
@@ -55,8 +68,8 @@ func replayEqualsLive(t *testing.T, random *rand.Rand) {
 			t.Fatalf("after turn %d the replayed state differs from the live one (-live +replayed):\n%s", turn, diff)
 		}
 	}
-	if len(r.state.heads) < 3 || len(r.state.standings) < 4 {
-		t.Errorf("the history was too thin to say anything: %d heads, %d standings", len(r.state.heads), len(r.state.standings))
+	if len(r.state.heads) < 3 || len(r.state.standings) < 4 || waited < 3 {
+		t.Errorf("the history was too thin to say anything: %d heads, %d standings, %d waited", len(r.state.heads), len(r.state.standings), waited)
 	}
 }
 

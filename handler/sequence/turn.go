@@ -67,6 +67,10 @@ func (l *Lane) propose(item *kite.Item, nowMs int64) {
 	case kite.KindMessage, kite.KindPrepared:
 		l.proposeMessage(item, nowMs)
 	case kite.KindCommit:
+		if item.DueMs != 0 {
+			l.proposeDue(item, nowMs)
+			return
+		}
 		l.proposeDecision(item, kite.OutcomeCommitted, nowMs)
 	case kite.KindRollback:
 		l.proposeDecision(item, kite.OutcomeRolledBack, nowMs)
@@ -109,11 +113,18 @@ func (l *Lane) proposeMessage(item *kite.Item, nowMs int64) {
 	}
 	item.TimeMs = nowMs
 	item.Outcome = kite.OutcomeUnknown
+	if item.DueMs <= nowMs {
+		item.DueMs = 0
+	}
 	if item.Kind == kite.KindPrepared {
 		t.opened++
 	} else {
-		item.Seq = l.next(item.Topic)
 		item.Outcome = kite.OutcomeCommitted
+		if item.DueMs != 0 {
+			item.Kind, item.Seq = kite.KindDelayed, l.nextPlace(item.DueMs)
+		} else {
+			item.Seq = l.next(item.Topic)
+		}
 	}
 	t.fresh.set(item.ID, item.Outcome)
 	t.require(l.classes.Of(item.Topic))

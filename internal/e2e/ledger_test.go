@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -83,6 +84,9 @@ func (l *ledger) publish(ctx context.Context, c *client.Client, n int) error {
 	if e.kind == poison {
 		m.DeliverLimit = 3
 	}
+	if n%3 == 0 {
+		m.DeliverAt = time.Now().Add(time.Duration(n%2000) * time.Millisecond)
+	}
 	err := l.act(ctx, c, m, e.fate)
 	if err != nil {
 		return fmt.Errorf("message %d: %w", n, err)
@@ -146,6 +150,9 @@ func (l *ledger) handler(group string, moody bool) client.Handler {
 		l.got[group][d.ID]++
 		if string(d.Body) != string(body(d.ID)) {
 			l.bad = append(l.bad, fmt.Sprintf("group %s: message %s has the body %.60q", group, d.ID, d.Body))
+		}
+		if at, err := strconv.ParseInt(d.Properties[kite.PropertyDeliverAt], 10, 64); err == nil && time.Now().UnixMilli() < at {
+			l.bad = append(l.bad, fmt.Sprintf("group %s: message %s comes %d ms before its time", group, d.ID, at-time.Now().UnixMilli()))
 		}
 		if moody && (d.Type == poison || d.ID[0] == '0' && l.got[group][d.ID] == 1) {
 			return errMoody

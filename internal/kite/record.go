@@ -70,5 +70,10 @@ type Record struct {
 	Body      []byte // messages: the payload as it is delivered (header.commit is true)
 }
 
+// Published tells whether the record is a message as its publisher sent it, and not a decision about one.
+func (r *Record) Published() bool {
+	return r.Kind == KindMessage || r.Kind == KindPrepared || r.Kind == KindDelayed && r.Ref == 0
+}
+
 // Expired tells whether a message may no longer be delivered at nowMs.
 func (r *Record) Expired(nowMs int64) bool { return r.ExpiresMs > 0 && nowMs >= r.ExpiresMs }

@@ -41,6 +41,7 @@ var table = []row{
 	{"handler/sequence", []string{"store", "internal/kite"}},
 	{"handler/deliver", []string{"internal/kite"}},
 	{"handler/txn", []string{"internal/kite"}},
+	{"handler/delay", []string{"internal/kite"}},
 	// L1: the leaves and their contracts
 	{"store", []string{"internal/kite"}},
 	{"store/memory", []string{"store", "internal/kite"}},

@@ -14,5 +14,6 @@ const (
 	FeedbackStored         = "Store Result true Cost:"      // followed by milliseconds
 	FeedbackNotStored      = "Store Result false Cost:"     // followed by milliseconds
 	FeedbackConflict       = "Store Result false Conflict:" // ours; followed by how the id stands
+	FeedbackDelay          = "Bad Delay: "                  // ours; followed by what was asked for and what may be
 	FeedbackCheck          = "Server Check"
 )

@@ -45,6 +45,7 @@ type HeaderView struct {
 	CreateTime   int64 // Unix seconds
 
 	HasCreateTime bool
+	HasProperties bool
 	Commit        bool // false: prepared, the publisher's transaction decides
 	Fly           bool // not stored
 	Snappy        bool // the body is one snappy block (its base64 in a string message)
@@ -92,6 +93,7 @@ func (h *HeaderView) merge(part []byte, base int) (seen uint32, err error) {
 			if _, _, err := decodeEntry(s.bytes); err != nil {
 				return 0, err
 			}
+			h.HasProperties = true
 		case 10:
 			h.CreateTime, h.createdAt = int64(s.varint), s.span(base)
 			h.HasCreateTime = true

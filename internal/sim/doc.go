@@ -9,7 +9,7 @@
 //	unroute GROUP TOPIC                                    take all of them away
 //	connect CONN GROUP [L]                                 open a connection, of framing G or L
 //	drop CONN                                              close it
-//	publish CONN TOPIC TYPE mN [limit=N] [expire=D] [size=N] [fly]
+//	publish CONN TOPIC TYPE mN [limit=N] [expire=D] [size=N] [delay=D] [fly]
 //	prepare CONN TOPIC TYPE mN [...]                       publish with commit=false
 //	commit CONN mN, rollback CONN mN                       the producer's verdict
 //	check-reply CONN mN commit|rollback|unknown            the answer to the broker's question

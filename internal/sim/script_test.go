@@ -199,6 +199,8 @@ func (c *conn) publish(command string, args []string) error {
 				return err
 			}
 			h.ExpiredTime = time.Now().Add(d).Unix()
+		case "delay":
+			h.Properties = map[string]string{kite.PropertyDelay: value}
 		case "fly":
 			h.Fly = true
 		case "":

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/kiteq/kiteq/handler"
+	"github.com/kiteq/kiteq/handler/delay"
 	"github.com/kiteq/kiteq/handler/deliver"
 	"github.com/kiteq/kiteq/handler/exchange"
 	"github.com/kiteq/kiteq/handler/sequence"
@@ -87,10 +88,12 @@ func (w *world) start() {
 		checker.Restore(txn.Undecided{ID: u.ID, Topic: u.Topic, Group: u.Group, Position: u.Position, PreparedMs: u.PreparedMs, ExpiresMs: u.ExpiresMs, ParkedMs: u.ParkedMs})
 	}
 	w.handler.Connect(w.lane, w.dispatcher, checker)
-	stopLane := w.run(func(ctx context.Context) error { return w.lane.Run(ctx, w.handler, w.dispatcher, checker) })
-	stopDelivery, stopChecks := w.run(w.dispatcher.Run), w.run(checker.Run)
+	scheduler := delay.New(w.journal, w.lane, recovered.Delayed, log)
+	stopLane := w.run(func(ctx context.Context) error { return w.lane.Run(ctx, w.handler, w.dispatcher, checker, scheduler) })
+	stopDelivery, stopChecks, stopDelays := w.run(w.dispatcher.Run), w.run(checker.Run), w.run(scheduler.Run)
 	w.stop = func() {
 		stopChecks()
+		stopDelays()
 		stopDelivery()
 		stopLane()
 		if err := w.journal.Close(); err != nil {
@@ -273,6 +276,15 @@ func (w *world) dump() (lines []string) {
 	}
 	for _, u := range r.Open {
 		lines = append(lines, fmt.Sprintf("open %s of %s, parked %v", nameOf([]byte(u.ID.String())), u.Group, u.ParkedMs > 0))
+	}
+	for minute, from := range r.Delayed {
+		err := j.Read(kite.DelayStream(minute), from, func(r *kite.Record) bool {
+			lines = append(lines, fmt.Sprintf("delayed %s to %s", nameOf([]byte(r.ID.String())), w.since(time.UnixMilli(r.DueMs))))
+			return true
+		})
+		if err != nil {
+			w.t.Error(err)
+		}
 	}
 	for _, route := range w.routes {
 		name := route.Group + " on " + route.Topic

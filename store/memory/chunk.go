@@ -47,7 +47,7 @@ func (c *chunk) put(r *kite.Record, topic string) *kite.Record {
 	slot.Type, slot.Group, slot.Body = c.copy(r.Type), c.copy(r.Group), c.copy(r.Body)
 	slot.Position = c.position(len(c.slots) - 1)
 	c.bytes += cost(r)
-	if isMessage(r.Kind) {
+	if r.Published() {
 		c.messages++
 	}
 	c.newestMs = max(c.newestMs, r.TimeMs)
@@ -91,12 +91,15 @@ func cost(r *kite.Record) int64 {
 	return recordBytes + int64(len(r.Type)+len(r.Group)+len(r.Body))
 }
 
-func isMessage(k kite.Kind) bool { return k == kite.KindMessage || k == kite.KindPrepared }
+// hasBytesElsewhere tells whether the message of the record lies at its Ref.
+func hasBytesElsewhere(r *kite.Record) bool {
+	return r.Kind == kite.KindCommit || r.Kind == kite.KindDelayed && r.Ref != 0
+}
 
-// stream is where the records of one topic, or of one group's dead letters, lie.
+// stream is where the records of one topic, of one group's dead letters, or of one minute's delayed messages
+// lie.
 type stream struct {
 	name   string
-	topic  string
 	first  kite.Seq // of places
 	next   kite.Seq // 0 when the stream never had a record
 	places []kite.Position
@@ -107,9 +110,7 @@ type stream struct {
 }
 
 func newStream(name string) *stream {
-	name = strings.Clone(name)
-	topic, _, _ := strings.Cut(name, "/")
-	return &stream{name: name, topic: topic}
+	return &stream{name: strings.Clone(name)}
 }
 
 func (s *stream) add(r *kite.Record) {

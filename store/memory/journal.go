@@ -78,7 +78,7 @@ func (j *Journal) Append(batch []*kite.Record) error {
 		r.Position = slot.Position
 		j.names.add(c, slot)
 		j.bytes += cost(r)
-		if isMessage(r.Kind) {
+		if r.Published() {
 			j.messages++
 		}
 		st := j.plan[i]
@@ -87,7 +87,7 @@ func (j *Journal) Append(batch []*kite.Record) error {
 		}
 		st.add(slot)
 		c.keep(st, r.Seq)
-		if r.Kind == kite.KindCommit {
+		if hasBytesElsewhere(r) {
 			j.chunkOf(r.Ref).keep(st, r.Seq)
 		}
 	}
@@ -109,7 +109,7 @@ func (j *Journal) prepare(batch []*kite.Record) error {
 		}
 		j.plan = append(j.plan, st)
 		bytes += cost(r)
-		if isMessage(r.Kind) {
+		if r.Published() {
 			messages++
 		}
 	}
@@ -121,8 +121,11 @@ func (j *Journal) prepare(batch []*kite.Record) error {
 
 // place checks that r is the next of its stream and returns it, nil for a record of none.
 func (j *Journal) place(r *kite.Record) (*stream, error) {
-	if r.Kind == kite.KindCommit && j.slot(r.Ref) == nil {
-		return nil, kite.Errorf(kite.Invalid, "commit of topic %s: nothing was prepared at position %d", r.Topic, r.Ref)
+	if hasBytesElsewhere(r) && j.slot(r.Ref) == nil {
+		return nil, kite.Errorf(kite.Invalid, "%s of topic %s: no message lies at position %d", r.Kind, r.Topic, r.Ref)
+	}
+	if r.Kind == kite.KindDelayed && r.DueMs <= 0 {
+		return nil, kite.Errorf(kite.Invalid, "delayed record due at %d", r.DueMs)
 	}
 	j.key = j.key[:0]
 	switch r.Kind {
@@ -130,6 +133,8 @@ func (j *Journal) place(r *kite.Record) (*stream, error) {
 		j.key = append(j.key, r.Topic...)
 	case kite.KindDead:
 		j.key = append(append(append(j.key, r.Topic...), '/'), r.Group...)
+	case kite.KindDelayed:
+		j.key = kite.AppendDelayStream(j.key, kite.Minute(r.DueMs))
 	}
 	if len(j.key) == 0 || r.Seq == 0 {
 		return nil, nil
@@ -256,6 +261,9 @@ func (j *Journal) shorten(st *stream) {
 	}
 	st.first += kite.Seq(gone)
 	st.places = slices.Clone(st.places[gone:]) // the old array would keep its size for ever
+	if _, minute := kite.DelayMinute(st.name); minute && len(st.places) == 0 && j.streams[st.name] == st {
+		delete(j.streams, st.name) // nobody needs to know where it ended
+	}
 }
 
 // Class is mem.

@@ -62,15 +62,16 @@ func (j *Journal) prepare(batch []*kite.Record) (size int64, err error) {
 
 // place checks that r is the next of its stream and returns it, nil for a record of none.
 func (j *Journal) place(r *kite.Record) (*stream, error) {
-	if r.Kind == kite.KindCommit {
+	if hasBytesElsewhere(r) {
 		j.mu.RLock()
 		bytes := j.find(r.Ref)
 		j.mu.RUnlock()
 		if bytes == nil {
-			return nil, kite.Errorf(kite.Invalid, "commit of topic %s: nothing was prepared at position %d", r.Topic, r.Ref)
+			return nil, kite.Errorf(kite.Invalid, "%s of topic %s: no message lies at position %d", r.Kind, r.Topic, r.Ref)
 		}
 	}
-	key := j.streamKey(r.Kind, r.Topic, r.Group)
+	key := streamKey(j.key[:0], r, r.Topic)
+	j.key = key
 	if len(key) == 0 || r.Seq == 0 {
 		return nil, nil
 	}
@@ -91,16 +92,22 @@ func (j *Journal) place(r *kite.Record) (*stream, error) {
 	return st, nil
 }
 
-// streamKey is store.Stream without an allocation: the result is good until the next call.
-func (j *Journal) streamKey(kind kite.Kind, topic string, group []byte) []byte {
-	j.key = j.key[:0]
-	switch kind {
+// hasBytesElsewhere tells whether the message of the record lies at its Ref.
+func hasBytesElsewhere(r *kite.Record) bool {
+	return r.Kind == kite.KindCommit || r.Kind == kite.KindDelayed && r.Ref != 0
+}
+
+// streamKey appends store.Stream of the record, whose topic may be a view beside it.
+func streamKey[T string | []byte](dst []byte, r *kite.Record, topic T) []byte {
+	switch r.Kind {
 	case kite.KindMessage, kite.KindCommit:
-		j.key = append(j.key, topic...)
+		return append(dst, topic...)
 	case kite.KindDead:
-		j.key = append(append(append(j.key, topic...), '/'), group...)
+		return append(append(append(dst, topic...), '/'), r.Group...)
+	case kite.KindDelayed:
+		return kite.AppendDelayStream(dst, kite.Minute(r.DueMs))
 	}
-	return j.key
+	return dst
 }
 
 // encode lays the batch out and gives its records their positions.
@@ -150,7 +157,7 @@ func (j *Journal) note(seg *segment, st *stream, r *kite.Record, off int64) {
 		return
 	}
 	st.add(seg, r.Seq, off)
-	if r.Kind != kite.KindCommit || r.Ref >= seg.base {
+	if !hasBytesElsewhere(r) || r.Ref >= seg.base {
 		return
 	}
 	bytes := j.find(r.Ref)
@@ -161,7 +168,7 @@ func (j *Journal) note(seg *segment, st *stream, r *kite.Record, off int64) {
 	bytes.keep(st, r.Seq)
 }
 
-// keep notes that the bytes of the stream's seq lie in s, its commit elsewhere.
+// keep notes that the bytes of the stream's seq lie in s, the record with the seq elsewhere.
 func (s *segment) keep(st *stream, seq kite.Seq) {
 	if s.late == nil {
 		s.late = map[*stream]kite.Seq{}

@@ -103,7 +103,7 @@ func (j *Journal) writeCheckpoint(path string, number uint64, position kite.Posi
 	w := &checkpointWriter{file: file, at: checkpointHeader}
 	heads := 0
 	for _, st := range j.streams {
-		if st.next > 0 {
+		if _, minute := kite.DelayMinute(st.name); st.next > 0 && !minute {
 			heads++
 			w.head(st)
 		}

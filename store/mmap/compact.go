@@ -43,7 +43,7 @@ const fewClaims = 64
 type claim struct {
 	seg    *segment
 	floors map[string]kite.Seq // of the streams that need something here
-	late   map[string]bool     // topics that need bytes here for commits that lie later
+	late   map[string]bool     // topics and minutes that need bytes here for records that lie later
 	open   []kite.Position     // undecided
 }
 
@@ -230,12 +230,23 @@ func (c claim) mark(runs []batchRun, off int64) {
 
 // needs tells whether the record is one that somebody may still read.
 func (c claim) needs(r *kite.Record) bool {
-	if r.Kind == kite.KindPrepared {
+	switch r.Kind {
+	case kite.KindPrepared:
 		_, open := slices.BinarySearch(c.open, r.Position)
-		return open || c.late[r.Topic] // which of the topic's bytes the late commits need nobody knows
+		return open || c.leadsTo(r)
+	case kite.KindDelayed:
+		if c.leadsTo(r) {
+			return true
+		}
 	}
 	floor, named := c.floors[store.Stream(r)]
 	return named && r.Seq >= floor
+}
+
+// leadsTo tells whether a late record may lead to the bytes of r: a commit of its topic, or a delayed one of its
+// minute. Which of these bytes are needed nobody knows.
+func (c claim) leadsTo(r *kite.Record) bool {
+	return c.late[r.Topic] || r.DueMs != 0 && c.late[kite.DelayStream(kite.Minute(r.DueMs))]
 }
 
 var errRead = errors.New("it is being read; the next trim tries again")

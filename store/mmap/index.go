@@ -11,13 +11,14 @@ import (
 	"github.com/kiteq/kiteq/internal/kite"
 )
 
-// stream is where the records of one topic, or of one group's dead letters, lie.
+// stream is where the records of one topic, of one group's dead letters, or of one minute's delayed messages
+// lie.
 //
 // The places of a sealed segment's records stay in its index file; memory has one part per segment
 // and stream. Of the open segment memory has every place, 4 bytes each.
 type stream struct {
 	name  string
-	topic string // name, or what precedes its '/'
+	topic string // name, or what precedes its '/'; of a minute it means nothing
 
 	// Written by the lane under Journal.mu.
 	next  kite.Seq // after the newest; 0 when the stream never had a record
@@ -95,6 +96,22 @@ func (s *stream) places(seq kite.Seq, open *segment, dst []uint32) (seg *segment
 	}
 	first = max(seq, s.first)
 	return open, first, copy(dst, s.open[first-s.first:])
+}
+
+// has tells whether a record that was found by its place is one of the stream.
+func (s *stream) has(r *kite.Record, topic []byte) bool {
+	if r.Kind == kite.KindDelayed {
+		minute, ok := kite.DelayMinute(s.name)
+		return ok && minute == kite.Minute(r.DueMs)
+	}
+	return string(topic) == s.topic
+}
+
+// passed tells whether the stream is one of a minute that has no records any more. Nobody needs to know where
+// it ended, and there would be 1,440 of them a day.
+func (s *stream) passed() bool {
+	_, ok := kite.DelayMinute(s.name)
+	return ok && len(s.parts) == 0 && len(s.open) == 0
 }
 
 // add notes the place of the stream's next record in the open segment.

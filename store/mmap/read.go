@@ -119,11 +119,16 @@ func (j *Journal) visible(w *walk, i int) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	if w.rec.Seq != seq || string(topic) != w.stream.topic {
+	if w.rec.Seq != seq || !w.stream.has(&w.rec, topic) {
 		return false, w.seg.corrupt(off, fmt.Errorf("seq %d of %s where seq %d of %s belongs", w.rec.Seq, topic, seq, w.stream.name))
 	}
 	w.rec.Topic = w.stream.topic
-	if w.rec.Kind != kite.KindCommit {
+	switch w.rec.Kind {
+	case kite.KindDelayed:
+		w.rec.Topic = j.topic(topic)
+		return true, nil
+	case kite.KindCommit:
+	default:
 		return true, nil
 	}
 	w.commit = w.rec
@@ -131,10 +136,10 @@ func (j *Journal) visible(w *walk, i int) (bool, error) {
 	if bytes == nil {
 		return false, nil
 	}
-	return true, w.prepared(bytes)
+	return true, w.committed(bytes)
 }
 
-// bytesOf returns the segment in which the prepared record of w.commit lies, nil when it was trimmed.
+// bytesOf returns the segment in which the message of w.commit lies, nil when it was trimmed.
 func (j *Journal) bytesOf(w *walk) *segment {
 	ref := w.commit.Ref
 	// other is older than a commit that refers to it, so it is sealed and its end stays.
@@ -165,16 +170,16 @@ func (s *segment) unlessGapped(pos kite.Position) *segment {
 	return s
 }
 
-// prepared makes w.rec the message that w.commit committed.
-func (w *walk) prepared(seg *segment) error {
+// committed makes w.rec the message that w.commit committed.
+func (w *walk) committed(seg *segment) error {
 	c := &w.commit
 	off := int64(c.Ref - seg.base)
 	topic, err := seg.record(off, &w.rec)
 	if err != nil {
 		return err
 	}
-	if w.rec.Kind != kite.KindPrepared || w.rec.ID != c.ID || string(topic) != c.Topic {
-		return seg.corrupt(off, fmt.Errorf("%s %s of %s where the commit of seq %d needs prepared %s of %s",
+	if w.rec.Kind != kite.KindPrepared && w.rec.Kind != kite.KindDelayed || w.rec.ID != c.ID || string(topic) != c.Topic {
+		return seg.corrupt(off, fmt.Errorf("%s %s of %s where the commit of seq %d needs message %s of %s",
 			w.rec.Kind, w.rec.ID, topic, c.Seq, c.ID, c.Topic))
 	}
 	w.rec.Kind, w.rec.Topic = kite.KindMessage, c.Topic

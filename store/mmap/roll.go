@@ -127,17 +127,18 @@ func (j *Journal) retire(seg *segment) {
 		seg.holds[i].newest = st.first + kite.Seq(n) - 1
 		st.parts = append(st.parts, part{seg: seg, first: st.first, count: n, at: at})
 		at += n
-		st.open = recycle(st.open)
+		st.open = st.recycle()
 	}
 }
 
-// recycle empties places for the next segment, where the stream will likely have as many.
-func recycle(places []uint32) []uint32 {
+// recycle empties the places for the next segment, where the stream will likely have as many. A minute will
+// not: there are many of them, and each is filled once.
+func (s *stream) recycle() []uint32 {
 	const keep = 4096
-	if cap(places) > keep {
+	if _, minute := kite.DelayMinute(s.name); minute || cap(s.open) > keep {
 		return nil
 	}
-	return places[:0]
+	return s.open[:0]
 }
 
 // saveIndex writes the index to its file and maps it. The file is derived: when it cannot be

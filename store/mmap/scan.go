@@ -14,8 +14,8 @@ func (r *recovery) scan(seg *segment) (stop, err error) {
 	seg.end, j.sequence, stop, err = seg.scan(segmentHeader, seg.sequence, func(off int64, h batch) error {
 		r.durable = max(r.durable, h.durable)
 		return h.records(seg.data[off:], &rec, func(at int64, topic []byte) error {
-			if rec.Kind == kite.KindCommit && rec.Ref >= seg.position(off+at) {
-				return &recordError{at, fmt.Errorf("a commit refers to %d, which comes after it", rec.Ref)}
+			if hasBytesElsewhere(&rec) && rec.Ref >= seg.position(off+at) {
+				return &recordError{at, fmt.Errorf("a %s refers to %d, which comes after it", rec.Kind, rec.Ref)}
 			}
 			st, err := r.place(seg, &rec, topic)
 			if err != nil {
@@ -31,20 +31,14 @@ func (r *recovery) scan(seg *segment) (stop, err error) {
 // place returns the stream of a record that was read, nil when it has none.
 func (r *recovery) place(seg *segment, rec *kite.Record, topic []byte) (*stream, error) {
 	j := r.j
-	j.key = append(j.key[:0], topic...)
-	switch rec.Kind {
-	case kite.KindMessage, kite.KindCommit:
-	case kite.KindDead:
-		j.key = append(append(j.key, '/'), rec.Group...)
-	default:
+	key := streamKey(j.key[:0], rec, topic)
+	j.key = key
+	if len(key) == 0 || rec.Seq == 0 {
 		return nil, nil
 	}
-	if len(j.key) == 0 || rec.Seq == 0 {
-		return nil, nil
-	}
-	st := j.streams[string(j.key)]
+	st := j.streams[string(key)]
 	if st == nil {
-		st = newStream(string(j.key))
+		st = newStream(string(key))
 		j.streams[st.name] = st
 	}
 	// Trimmed segments, and gaps within one, may leave records out.

@@ -150,6 +150,11 @@ func (j *Journal) forget(gone []*segment) {
 	}
 	for st := range hurt {
 		j.raise(st)
+		if j.streams[st.name] == st && st.passed() { // it may have begun anew, and what is hurt be the old one
+			j.mu.Lock()
+			delete(j.streams, st.name)
+			j.mu.Unlock()
+		}
 	}
 	for _, seg := range gone {
 		seg.release()

@@ -123,6 +123,8 @@ func Run(t *testing.T, e Env) {
 		{"trim commit", testTrimCommit},
 		{"trim bytes", testTrimBytes},
 		{"trim all", testTrimAll},
+		{"delayed", testDelayed},
+		{"delayed trimmed", testDelayedTrimmed},
 		{"concurrency", testConcurrency},
 		{"full", testFull},
 		{"random", testRandom},
@@ -141,6 +143,7 @@ func Run(t *testing.T, e Env) {
 		{"checkpoint", testCheckpoint},
 		{"reopen", testReopen},
 		{"reopen trimmed", testReopenTrimmed},
+		{"reopen delayed", testReopenDelayed},
 		{"crash", testCrash},
 		{"faults", testFaults},
 	} {

@@ -71,6 +71,22 @@ func (m *model) commit(p *kite.Record) *kite.Record {
 	}
 }
 
+// delayed is a message that waits.
+func (m *model) delayed(topic string, body int, dueMs int64) *kite.Record {
+	r := m.prepared(topic, body)
+	r.Kind, r.DueMs, r.Seq = kite.KindDelayed, dueMs, m.seq(kite.DelayStream(kite.Minute(dueMs)))
+	return r
+}
+
+// waits is the decision that a prepared message waits for its time.
+func (m *model) waits(p *kite.Record, dueMs int64) *kite.Record {
+	m.serial++
+	return &kite.Record{
+		Kind: kite.KindDelayed, ID: p.ID, TimeMs: startMs + int64(m.serial), DueMs: dueMs, Topic: p.Topic,
+		Seq: m.seq(kite.DelayStream(kite.Minute(dueMs))), Ref: p.Position,
+	}
+}
+
 func (m *model) other(kind kite.Kind, topic string) *kite.Record {
 	return &kite.Record{
 		Kind: kind, ID: m.id(), TimeMs: startMs + int64(m.serial), Topic: topic,
@@ -177,7 +193,7 @@ func diff(want, got []*kite.Record) string {
 
 func same(a, b *kite.Record) bool {
 	return a.Kind == b.Kind && a.Command == b.Command && a.Limit == b.Limit && a.ID == b.ID && a.Seq == b.Seq &&
-		a.TimeMs == b.TimeMs && a.ExpiresMs == b.ExpiresMs && a.Ref == b.Ref && a.Position == b.Position &&
+		a.TimeMs == b.TimeMs && a.ExpiresMs == b.ExpiresMs && a.DueMs == b.DueMs && a.Ref == b.Ref && a.Position == b.Position &&
 		a.Topic == b.Topic && bytes.Equal(a.Type, b.Type) && bytes.Equal(a.Group, b.Group) && bytes.Equal(a.Body, b.Body)
 }
 
@@ -254,9 +270,10 @@ const late = startMs + 1<<40
 func (m *model) random(rng *rand.Rand, open *[]*kite.Record) (batch []*kite.Record) {
 	topics := []string{"alpha", "beta", "gamma"}
 	decided := 0
+	dueMs := startMs + int64(m.serial)/200*60_000 + rng.Int64N(120_000)
 	for range 1 + rng.IntN(8) {
 		topic := topics[rng.IntN(len(topics))]
-		switch n := rng.IntN(12); {
+		switch n := rng.IntN(13); {
 		case n < 5:
 			batch = append(batch, m.message(topic, rng.IntN(600)))
 		case n < 8:
@@ -270,9 +287,15 @@ func (m *model) random(rng *rand.Rand, open *[]*kite.Record) (batch []*kite.Reco
 				batch = append(batch, r)
 				continue
 			}
+			if rng.IntN(4) == 0 && p.Kind == kite.KindPrepared {
+				batch = append(batch, m.waits(p, dueMs))
+				continue
+			}
 			batch = append(batch, m.commit(p))
 		case n == 10:
 			batch = append(batch, m.dead(topic, "group-"+topic))
+		case n == 11:
+			batch = append(batch, m.delayed(topic, rng.IntN(600), dueMs))
 		default:
 			batch = append(batch, m.other(kite.KindProgress, topic))
 		}
@@ -281,10 +304,13 @@ func (m *model) random(rng *rand.Rand, open *[]*kite.Record) (batch []*kite.Reco
 	return batch
 }
 
-// undecided appends the batch's prepared records to open.
+// undecided appends to open the batch's records that may be committed later, at the place of their bytes.
 func undecided(open, batch []*kite.Record) []*kite.Record {
 	for _, r := range batch {
-		if r.Kind == kite.KindPrepared {
+		switch {
+		case r.Kind == kite.KindDelayed && r.Ref != 0:
+			open = append(open, &kite.Record{Kind: r.Kind, ID: r.ID, Topic: r.Topic, Position: r.Ref})
+		case r.Kind == kite.KindPrepared || r.Kind == kite.KindDelayed:
 			open = append(open, r)
 		}
 	}
