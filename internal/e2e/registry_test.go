@@ -72,6 +72,12 @@ func TestStartWithoutZooKeeper(t *testing.T) {
 	if err := consumer.Close(patient(t)); err != nil {
 		t.Error(err)
 	}
+	eventually(t, 10*time.Second, func() string { // it is written after the binding is in force
+		if remembered, err := os.ReadFile(filepath.Join(b.dir, "data", "bindings.json")); err != nil || !strings.Contains(string(remembered), "s-away") {
+			return fmt.Sprintf("the binding is not remembered: %s, %v", remembered, err)
+		}
+		return ""
+	})
 	b.Kill()
 	zk.Stop()
 
