@@ -22,7 +22,8 @@ type Courier struct {
 	out    map[*session.Session]*session.Buffer
 	last   *session.Session // most runs go to one member: its buffer is found without the map
 	buffer *session.Buffer
-	plain  []byte // the message of this Send for clients of framing L, once it was needed
+	keyed  protocol.MessageView // the message of this Key
+	plain  []byte               // the message of this Send for clients of framing L, once it was needed
 }
 
 // NewCourier returns a courier with nothing to carry.
@@ -37,11 +38,7 @@ const flushBytes = 256 << 10
 // take it now, and an error of code kite.TooLarge when none of the members takes this size.
 func (c *Courier) Send(group string, opaque uint32, r *kite.Record) (kite.Member, error) {
 	c.plain = nil
-	if c.members == nil || c.group != group {
-		// A turn's Sends come after it has taken its events. So who is gone for it is not found here, and
-		// who leaves during the turn is lost to the next.
-		c.group, c.members, c.asOf = group, c.directory.Members(group), c.now()
-	}
+	c.serve(group)
 	s := c.directory.Claim(c.members, c.asOf, nil)
 	if s != nil && !c.fits(s, r) {
 		s.Unclaim()
@@ -55,6 +52,15 @@ func (c *Courier) Send(group string, opaque uint32, r *kite.Record) (kite.Member
 	}
 	c.add(s, opaque, protocol.Command(r.Command), c.payload(s, r))
 	return s, nil
+}
+
+// serve looks who is in the group.
+func (c *Courier) serve(group string) {
+	if c.members == nil || c.group != group {
+		// A turn's Sends come after it has taken its events. So who is gone for it is not found here, and
+		// who leaves during the turn is lost to the next.
+		c.group, c.members, c.asOf = group, c.directory.Members(group), c.now()
+	}
 }
 
 // add appends a delivery to the member's buffer.
@@ -102,9 +108,12 @@ func (c *Courier) claimLarge(r *kite.Record) (*session.Session, error) {
 	if len(c.members) == 0 || slices.ContainsFunc(c.members, fits) {
 		return c.directory.Claim(c.members, c.asOf, fits), nil
 	}
-	framing := protocol.Framing(c.members[0].Framing)
-	return nil, kite.Errorf(kite.TooLarge, "payload of %d bytes, clients of framing %s take %d",
-		len(c.payload(c.members[0], r)), framing, framing.MaxPayload())
+	return nil, c.tooLarge(c.members[0], r)
+}
+
+func (c *Courier) tooLarge(s *session.Session, r *kite.Record) error {
+	framing := protocol.Framing(s.Framing)
+	return kite.Errorf(kite.TooLarge, "payload of %d bytes, clients of framing %s take %d", len(c.payload(s, r)), framing, framing.MaxPayload())
 }
 
 // Online tells whether the group has a live member.

@@ -7,12 +7,14 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kiteq/kiteq/client"
+	"github.com/kiteq/kiteq/internal/kite"
 )
 
 func newSub(g *globals) *cobra.Command {
 	var bind string
 	var count int
-	var nack, durable bool
+	var nack, durable, broadcast bool
+	var order, orderKey string
 	cmd := &cobra.Command{
 		Use:   "sub TOPIC [TYPE-OR-PATTERN]",
 		Short: "Bind a group and print what it is delivered",
@@ -25,10 +27,15 @@ func newSub(g *globals) *cobra.Command {
 
 The binding replaces what the group had on the topic, and it stays: while nobody of the group is
 connected, brokers keep its messages for it, unless --durable=false. Of the members of a group one
-gets each message; take another --group to get a copy. Interrupt ends it.`,
+gets each message; take another --group to get a copy, or let the group --broadcast.
+
+--order key makes a message wait for the earlier ones with the same value of the property
+kiteq-key, or of that which --order-key names; a message without it is a dead letter.
+--order topic makes it wait for all earlier ones. Interrupt ends it.`,
 		Example: `  kiteqctl sub trade pay-succ --group s-books
   kiteqctl sub trade '^pay-' --group s-books --bind regx -n 10
   kiteqctl sub trade --bind fanout --group s-audit -o json
+  kiteqctl sub trade pay-succ --group s-books --order key --order-key account
   kiteqctl sub trade pay-succ --group s-books --nack    # see how a broker delivers again`,
 		Args: names(1, "TOPIC", "TYPE-OR-PATTERN"),
 		RunE: action(func(cmd *cobra.Command, args []string) error {
@@ -39,7 +46,7 @@ gets each message; take another --group to get a copy. Interrupt ends it.`,
 			if count < 0 {
 				return usage("--count %d: give 1 or more, or nothing", count)
 			}
-			b.Durable = durable
+			b.Durable, b.Order, b.OrderKey, b.Broadcast = durable, kite.Ordering(order), orderKey, broadcast
 			return subscribe(cmd.Context(), g, b, count, nack)
 		}),
 	}
@@ -47,6 +54,9 @@ gets each message; take another --group to get a copy. Interrupt ends it.`,
 	cmd.Flags().IntVarP(&count, "count", "n", 0, "end after `N` deliveries (default: never)")
 	cmd.Flags().BoolVar(&nack, "nack", false, "refuse every delivery, so that it comes again")
 	cmd.Flags().BoolVar(&durable, "durable", true, "let brokers keep messages while nobody of the group is connected")
+	cmd.Flags().StringVar(&order, "order", "", "let messages wait for earlier ones: `HOW` is key or topic (default: none waits)")
+	cmd.Flags().StringVar(&orderKey, "order-key", "", "message `PROPERTY` of --order key (default: kiteq-key)")
+	cmd.Flags().BoolVar(&broadcast, "broadcast", false, "let every member of the group get each message")
 	return cmd
 }
 

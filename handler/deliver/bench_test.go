@@ -45,6 +45,20 @@ func (o *obedient) Send(_ string, opaque uint32, _ *kite.Record) (kite.Member, e
 	return o, nil
 }
 
+func (o *obedient) SendTo(_ kite.Member, opaque uint32, r *kite.Record) (bool, error) {
+	m, err := o.Send("", opaque, r)
+	return m != nil, err
+}
+
+func (o *obedient) Choose(string, uint64) kite.Member { return o }
+func (o *obedient) Free(string) bool                  { return o.held < 32 }
+func (o *obedient) Members(string) []kite.Member      { return []kite.Member{o} }
+
+// Key gives a thousand keys, in no order.
+func (o *obedient) Key(r *kite.Record, _ string) (uint64, bool) {
+	return uint64(r.Seq) * 0x9e3779b97f4a7c15 >> 32 % 1000, true
+}
+
 func (o *obedient) Online(string) bool { return true }
 
 func (o *obedient) Flush() {
@@ -71,14 +85,23 @@ func (f *forgetful) Submit(b *kite.Batch) error {
 }
 
 // BenchmarkDeliver brings a backlog to one member of 32 credits: a message an op, sent and settled,
-// without the journal and the wire.
+// without the journal and the wire. Ordered has a thousand keys, of which a few of the 32 that are out are
+// met again.
 func BenchmarkDeliver(b *testing.B) {
+	plain := kite.Direct("s-pay", "trade", "pay")
+	keyed := plain
+	keyed.Order = kite.OrderByKey
+	b.Run("plain", func(b *testing.B) { benchDeliver(b, plain) })
+	b.Run("ordered", func(b *testing.B) { benchDeliver(b, keyed) })
+}
+
+func benchDeliver(b *testing.B, binding kite.Binding) {
 	member, lane := &obedient{left: b.N, done: make(chan struct{})}, &forgetful{}
 	head := kite.Seq(b.N)
 	d := New(Options{Shards: 1, Watermark: 1 << 30}.WithDefaults(), endless{head}, lane, func() Courier { return member },
 		func(string, string) *kite.Standing { return &kite.Standing{} }, map[string]kite.Seq{"trade": head}, slog.New(slog.DiscardHandler))
 	member.d, lane.d = d, d
-	d.Routes([]kite.Route{{Topic: "trade", Group: "s-pay", Bindings: []kite.Binding{kite.Direct("s-pay", "trade", "pay")}}})
+	d.Routes([]kite.Route{{Topic: "trade", Group: "s-pay", Bindings: []kite.Binding{binding}}})
 	ctx, cancel := context.WithCancel(b.Context())
 	done, ended := member.done, make(chan struct{})
 	b.ReportAllocs()

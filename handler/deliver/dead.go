@@ -36,6 +36,7 @@ func (s *shard) buryAt(f *flow, t tried, reason string) {
 	case err == nil && !found:
 		f.pending--
 		s.settle(f, t.seq)
+		s.ended(f, t.seq)
 	case !buried:
 		s.retries.push(retryEntry{dueMs: s.nowMs + buryAgain, flow: f, tried: t})
 	}
@@ -81,6 +82,7 @@ func (s *shard) recorded(j journaled) {
 	}
 	d.flow.pending--
 	d.flow.done.Settle(kite.Range{From: d.seq, To: d.seq + 1})
+	s.ended(d.flow, d.seq)
 	s.makeReady(d.flow)
 	s.log.Warn("message is a dead letter", "topic", d.flow.topic, "group", d.flow.group, "seq", uint64(d.seq), "attempt", d.attempts, "reason", d.reason)
 }

@@ -29,6 +29,25 @@ type Courier interface {
 	// Online tells whether the group has a member at all.
 	Online(group string) bool
 	Flush()
+	Addresser
+}
+
+// Addresser is the part of a Courier that ordered and broadcast groups need: their messages are for
+// certain members.
+type Addresser interface {
+	// Key returns the hash of a property of the message, the same in every process; ok is false when it
+	// has none of this name.
+	Key(r *kite.Record, property string) (key uint64, ok bool)
+	// Choose returns the member that the key belongs to: the same one as long as the members are the
+	// same. It is nil when nobody can be chosen now. It takes no credit.
+	Choose(group string, key uint64) kite.Member
+	// SendTo is Send to this member; ok is false when it cannot take the message now. An error of code
+	// kite.TooLarge says that it never can.
+	SendTo(m kite.Member, opaque uint32, r *kite.Record) (ok bool, err error)
+	// Free tells whether a member of the group has credit and takes bytes.
+	Free(group string) bool
+	// Members returns who is in the group.
+	Members(group string) []kite.Member
 }
 
 // Standings tells where a group stood on a topic when the journal was opened, or nil.

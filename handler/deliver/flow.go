@@ -29,6 +29,7 @@ type flow struct {
 	bound   bool // has a route
 	ready   bool // is in the shard's queue
 	blocked bool // nobody in the group can take a message
+	stalled bool // somebody in the group cannot
 	waking  bool // over the watermark; the heap holds when to go on
 
 	done     kite.Settled
@@ -38,6 +39,11 @@ type flow struct {
 	due      []tried
 	restored map[kite.Seq]kite.Retry // what was tried before the restart, until the cursor is there
 	flies    []*kite.Record
+
+	mode      mode
+	changing  bool       // to mode, once nothing is pending
+	order     *order     // nil: no message waits for another
+	broadcast *broadcast // nil: one member gets each message
 
 	acquired int64 // deliveries that the watermark let through
 	flown    int64 // deliveries of fly messages
@@ -101,7 +107,12 @@ func (f *flow) route(route *kite.Route, log *slog.Logger, watermark int) {
 	if err != nil {
 		log.Warn("binding left out", "topic", f.topic, "group", f.group, "err", err)
 	}
-	f.current, f.matcher, f.durable = *route, matcher, route.Durable()
+	f.current, f.durable = *route, route.Durable()
+	f.changing = f.mode != modeOf(route) || f.changing
+	if f.mode = modeOf(route); f.matcher == nil {
+		f.adopt()
+	}
+	f.matcher = matcher
 	if w := int(route.Watermark()); w > 0 {
 		watermark = w
 	}
@@ -130,10 +141,13 @@ func (s *shard) pump(f *flow) bool {
 	}
 	s.pumpFlies(f)
 	s.pumping.flow, s.pumping.budget = f, pumpBudget
-	if !s.pumpDue(f) {
+	if f.order != nil && !s.pumpOrder(f) || f.broadcast != nil && !s.pumpCopies(f) || !s.pumpDue(f) {
 		return false
 	}
-	if f.cursor < f.head && f.pending < s.options.Window && !f.blocked && !f.waking {
+	if f.changing && f.pending == 0 {
+		f.adopt()
+	}
+	if s.mayRead(f) {
 		if err := s.reader.Read(f.topic, f.cursor, s.pumping.visit); err != nil {
 			s.log.Error("read failed, the flow waits", "topic", f.topic, "group", f.group, "seq", f.cursor, "err", err)
 			s.wakeLater(f, readAgain)
@@ -143,7 +157,17 @@ func (s *shard) pump(f *flow) bool {
 			s.pass(f, kite.Range{From: f.cursor, To: f.head}) // trimmed to the end
 		}
 	}
-	return s.pumping.budget <= 0 || (f.cursor < f.head && f.pending < s.options.Window && !f.blocked && !f.waking)
+	return s.pumping.budget <= 0 || s.mayRead(f)
+}
+
+// mayRead tells whether the cursor may go on.
+func (s *shard) mayRead(f *flow) bool {
+	return f.cursor < f.head && f.pending < s.options.Window && !f.blocked && !f.waking && !f.changing && !f.full()
+}
+
+// full tells whether too much is held back, or copied.
+func (f *flow) full() bool {
+	return f.order != nil && f.order.held >= heldMost || f.broadcast != nil && f.broadcast.copies >= copiesMost
 }
 
 // readAgain is how long a flow waits after a failed read, ms.
@@ -163,6 +187,14 @@ func (s *shard) visit(r *kite.Record) bool {
 	case f.done.Contains(r.Seq):
 	case !f.matcher.Matches(r.Type):
 		s.settle(f, r.Seq)
+	case f.order != nil:
+		if !s.enter(f, r) {
+			return false
+		}
+	case f.broadcast != nil:
+		if !s.scatter(f, r) {
+			return false
+		}
 	case armed && retry.DueMs > s.nowMs:
 		f.pending++
 		s.retries.push(retryEntry{dueMs: retry.DueMs, flow: f, tried: tried{r.Seq, retry.Attempts}})
@@ -172,11 +204,11 @@ func (s *shard) visit(r *kite.Record) bool {
 		}
 		f.pending++
 	}
-	if len(f.restored) > 0 {
+	if len(f.restored) > 0 && f.order == nil {
 		delete(f.restored, r.Seq)
 	}
 	f.cursor = r.Seq + 1
-	return s.pumping.budget > 0 && f.pending < s.options.Window
+	return s.pumping.budget > 0 && f.pending < s.options.Window && !f.full()
 }
 
 // attempt sends the message, or buries it when its time or its attempts are over. It returns false,
@@ -210,15 +242,26 @@ func (s *shard) send(f *flow, r *kite.Record, attempts uint8) (*slot, error) {
 		s.block(f)
 		return nil, nil
 	}
-	member, err := s.courier.Send(f.group, opaque, r)
+	var t *turn
+	var member kite.Member
+	var err error
+	if f.order != nil && f.order.at != nil {
+		t = f.order.at
+		member, err = s.sendTurn(f, t, opaque, r)
+	} else {
+		member, err = s.courier.Send(f.group, opaque, r)
+	}
 	if member == nil {
 		s.slots.put(index)
 		if err == nil {
-			s.block(f)
+			s.refused(f, t)
 		}
 		return nil, err
 	}
 	sl := &s.slots.all[index]
+	if t != nil {
+		sl.turn, t.sent = t, true
+	}
 	sl.flow, sl.member, sl.attempts = f, member, attempts+1
 	s.slots.watch(index, sent, s.nowMs+s.options.AckTimeout.Milliseconds())
 	return sl, nil
@@ -229,6 +272,12 @@ func (s *shard) skip(f *flow) {
 	s.pass(f, kite.Range{From: f.done.Floor(), To: f.head})
 	f.pending -= len(f.due)
 	s.dropped.Add(int64(len(f.flies)))
+	switch {
+	case f.order != nil:
+		f.order.forget(f)
+	case f.broadcast != nil:
+		f.broadcast.forget(f)
+	}
 	f.due, f.flies = f.due[:0], f.flies[:0]
 }
 
@@ -256,6 +305,11 @@ func (s *shard) block(f *flow) {
 		f.blocked = true
 		f.peers.blocked = append(f.peers.blocked, f)
 	}
+	s.probe(f)
+}
+
+// probe sees to it that the flow tries again soon though nobody tells.
+func (s *shard) probe(f *flow) {
 	if s.probeMs == 0 && s.courier.Online(f.group) {
 		s.probeMs = s.nowMs + probeEvery
 	}

@@ -68,6 +68,10 @@ func (s *shard) offerFlies(f *flow, items []kite.Item) {
 
 // pumpFlies sends what can be sent. What nobody is there for is dropped: it was never promised.
 func (s *shard) pumpFlies(f *flow) {
+	if f.broadcast != nil {
+		s.scatterFlies(f)
+		return
+	}
 	n := 0
 	for ; n < len(f.flies); n++ {
 		if !s.sendFly(f, f.flies[n], 0) {
@@ -97,6 +101,10 @@ func (s *shard) sendFly(f *flow, r *kite.Record, attempts uint8) bool {
 }
 
 func (s *shard) flyAgain(sl slot) {
+	if sl.to != nil {
+		s.flyTo(sl.flow, sl.to, sl.fly, sl.attempts)
+		return
+	}
 	if !s.sendFly(sl.flow, sl.fly, sl.attempts) {
 		s.dropped.Add(1)
 	}

@@ -3,8 +3,10 @@ package deliver
 import (
 	"context"
 	"fmt"
+	"hash/fnv"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -71,6 +73,7 @@ type delivery struct {
 	to     *member
 	opaque uint32
 	seq    kite.Seq // 0: fly
+	key    string   // of the body, if it has one
 	body   string
 	at     time.Time
 }
@@ -114,19 +117,81 @@ func (c *courier) Send(group string, opaque uint32, r *kite.Record) (kite.Member
 	if h.cold {
 		return nil, nil
 	}
+	var tooLarge error
 	for i, m := range h.groups[group] {
+		if m.most > 0 && len(r.Body) > m.most {
+			tooLarge = kite.Errorf(kite.TooLarge, "payload of %d bytes, %s takes %d", len(r.Body), m.name, m.most)
+			continue
+		}
 		if m.held >= m.credit {
 			continue
 		}
-		if m.most > 0 && len(r.Body) > m.most {
-			return nil, kite.Errorf(kite.TooLarge, "payload of %d bytes, %s takes %d", len(r.Body), m.name, m.most)
-		}
-		m.held++
-		c.pending = append(c.pending, delivery{m, opaque, r.Seq, string(r.Body), time.Now()})
+		c.hand(m, opaque, r)
 		h.groups[group] = append(slices.Delete(h.groups[group], i, i+1), m) // the next one's turn
 		return m, nil
 	}
-	return nil, nil
+	return nil, tooLarge
+}
+
+// hand sends to the member; the hub is locked.
+func (c *courier) hand(m *member, opaque uint32, r *kite.Record) {
+	m.held++
+	key, _ := keyOf(r.Body, "key")
+	c.pending = append(c.pending, delivery{m, opaque, r.Seq, key, string(r.Body), time.Now()})
+}
+
+func (c *courier) SendTo(to kite.Member, opaque uint32, r *kite.Record) (bool, error) {
+	c.hub.mu.Lock()
+	defer c.hub.mu.Unlock()
+	c.hub.asked++
+	m := to.(*member)
+	switch {
+	case m.most > 0 && len(r.Body) > m.most:
+		return false, kite.Errorf(kite.TooLarge, "payload of %d bytes, %s takes %d", len(r.Body), m.name, m.most)
+	case m.held >= m.credit:
+		return false, nil
+	}
+	c.hand(m, opaque, r)
+	return true, nil
+}
+
+func (c *courier) Choose(group string, key uint64) kite.Member {
+	c.hub.mu.Lock()
+	defer c.hub.mu.Unlock()
+	members := slices.Clone(c.hub.groups[group])
+	if len(members) == 0 || c.hub.cold {
+		return nil
+	}
+	slices.SortFunc(members, func(a, b *member) int { return strings.Compare(a.name, b.name) })
+	return members[key%uint64(len(members))]
+}
+
+func (c *courier) Free(group string) bool {
+	c.hub.mu.Lock()
+	defer c.hub.mu.Unlock()
+	return !c.hub.cold && slices.ContainsFunc(c.hub.groups[group], func(m *member) bool { return m.held < m.credit })
+}
+
+func (c *courier) Members(group string) (all []kite.Member) {
+	c.hub.mu.Lock()
+	defer c.hub.mu.Unlock()
+	for _, m := range c.hub.groups[group] {
+		all = append(all, m)
+	}
+	return all
+}
+
+func (c *courier) Key(r *kite.Record, property string) (uint64, bool) {
+	key, ok := keyOf(r.Body, property)
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(key))
+	return h.Sum64(), ok
+}
+
+// keyOf finds " property=value" at the end of a body.
+func keyOf(body []byte, property string) (string, bool) {
+	_, key, ok := strings.Cut(string(body), " "+property+"=")
+	return key, ok
 }
 
 func (c *courier) Online(group string) bool {
@@ -323,6 +388,7 @@ type message struct {
 	kind   string // messageType
 	limit  uint8
 	expire time.Duration
+	key    string // "": none
 }
 
 // publish commits n messages to the topic and tells the dispatcher.
@@ -336,6 +402,9 @@ func (r *rig) publish(topic string, n int, m message) {
 		record := kite.Record{
 			Kind: kite.KindMessage, Topic: topic, Seq: seq, ID: kite.MessageID{byte(seq >> 8), byte(seq)}, Command: 0x11,
 			Limit: max(m.limit, 1), TimeMs: kite.UnixMs(time.Now()), Type: []byte(m.kind), Body: fmt.Appendf(nil, "%s %d", topic, seq),
+		}
+		if m.key != "" {
+			record.Body = fmt.Appendf(record.Body, " key=%s", m.key)
 		}
 		if m.limit == 0 {
 			record.Limit = kite.MaxDeliverLimit

@@ -71,12 +71,17 @@ func (s *shard) answer(a *kite.Ack) {
 		if !a.OK && sl.state == sent {
 			s.flyAgain(sl)
 		}
+	case sl.to != nil:
+		s.heard(&sl, a)
 	case a.OK:
 		if sl.state == sent {
 			sl.flow.pending--
 		}
 		if !sl.flow.done.Contains(sl.seq) {
 			s.settle(sl.flow, sl.seq)
+		}
+		if sl.turn != nil {
+			s.acknowledged(&sl)
 		}
 	case sl.state == sent:
 		s.rearm(&sl, "nack: "+a.Feedback)
@@ -118,6 +123,8 @@ func (s *shard) forgive(index uint32) {
 
 // lose re-arms everything that the member had not answered.
 func (s *shard) lose(m kite.Member) {
+	s.orphan(m)
+	s.depart(m)
 	for i := range s.slots.all {
 		sl := s.slots.all[i]
 		if sl.member != m {
@@ -139,6 +146,13 @@ func (s *shard) lose(m kite.Member) {
 // rearm arranges for the slot's message to be sent again, or buries it at its limit.
 func (s *shard) rearm(sl *slot, reason string) {
 	f := sl.flow
+	switch {
+	case sl.to != nil:
+		s.rearmCopy(sl, reason)
+		return
+	case sl.turn != nil:
+		s.back(f, sl.turn, sl.seq)
+	}
 	if f.done.Contains(sl.seq) {
 		f.pending--
 		return
@@ -162,6 +176,7 @@ func (s *shard) rearm(sl *slot, reason string) {
 type retryEntry struct {
 	dueMs int64
 	flow  *flow
+	to    *listener // of a broadcast
 	tried
 }
 

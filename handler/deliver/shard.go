@@ -181,6 +181,9 @@ func (s *shard) turn() {
 	if e.rerouted {
 		s.reroute(e.routes)
 	}
+	for _, name := range e.joined { // before the heads: what came after a member is for it, too
+		s.admit(name)
+	}
 	for topic, head := range e.heads {
 		s.grow(topic, head)
 	}
@@ -280,6 +283,8 @@ func (s *shard) grow(topic string, head kite.Seq) {
 type group struct {
 	blocked []*flow // nobody could take their next message; from head on, the longest blocked first
 	head    int
+	// stalled is who has messages for a member without credit: the longest first.
+	stalled map[kite.Member]*fifo[*flow]
 }
 
 // unblock lets one of the group's flows try again: a member joined or gave credit back. When it leaves
@@ -331,7 +336,9 @@ func (s *shard) fire() {
 	}
 	for len(s.retries) > 0 && s.retries[0].dueMs <= s.nowMs {
 		r := s.retries.pop()
-		if r.seq > 0 {
+		if r.to != nil {
+			r.to.line.push(r.tried)
+		} else if r.seq > 0 {
 			r.flow.due = append(r.flow.due, r.tried)
 		} else {
 			r.flow.waking = false

@@ -11,6 +11,8 @@ import (
 type slot struct {
 	flow       *flow
 	member     kite.Member
+	turn       *turn        // whose message it is, in an ordered flow
+	to         *listener    // whose copy it is, in a broadcast
 	fly        *kite.Record // the message itself, when it is not in the journal
 	seq        kite.Seq
 	generation uint16

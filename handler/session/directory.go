@@ -132,6 +132,41 @@ func (d *Directory) Claim(members []*Session, now time.Time, fits func(*Session)
 	return nil
 }
 
+// ClaimOf takes one credit of this member; it returns false when there is none or it takes no bytes.
+// One goroutine at a time may claim for a group.
+func (d *Directory) ClaimOf(s *Session) bool { return s.claim(d.inFlight) }
+
+// Free tells whether one of a group's members has credit and takes bytes.
+func (d *Directory) Free(members []*Session) bool {
+	return slices.ContainsFunc(members, func(s *Session) bool { return s.free(d.inFlight) })
+}
+
+// Choose returns the one of a group's members that the key belongs to, as long as they stay the same: each
+// has a weight for each key, and the highest counts. One that warms up is passed over more often than
+// not, and one that has stopped answering comes after all others. It returns nil when there is none.
+func (d *Directory) Choose(members []*Session, now time.Time, key uint64) *Session {
+	var chosen *Session
+	var most uint64
+	trusted := false
+	for _, s := range members {
+		if s.cold(now) || trusted && s.suspect() {
+			continue
+		}
+		if w := weight(key, s.ID); chosen == nil || !trusted && !s.suspect() || w > most {
+			chosen, most, trusted = s, w, !s.suspect()
+		}
+	}
+	return chosen
+}
+
+// weight mixes the bits of both (the finaliser of splitmix64).
+func weight(key, id uint64) uint64 {
+	x := key ^ id*0x9e3779b97f4a7c15
+	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
+	x = (x ^ x>>27) * 0x94d049bb133111eb
+	return x ^ x>>31
+}
+
 // Pick chooses a member of the group that is warm and takes bytes, another one with each turn from 0 on,
 // or nil. It takes no credit.
 func (d *Directory) Pick(group string, now time.Time, turn int) *Session {

@@ -112,12 +112,17 @@ func (s *Session) InFlight() int { return int(s.inFlight.Load()) }
 
 // claim takes one credit when there is one below limit and the connection takes bytes.
 func (s *Session) claim(limit int32) bool {
-	held := s.inFlight.Load()
-	if held >= limit || held+s.forgiven.Load() >= maxUnanswered || !s.Conn.Writable() {
+	if !s.free(limit) {
 		return false
 	}
 	s.inFlight.Add(1) // only the shard of the session's group claims: no race for the last credit
 	return true
+}
+
+// free tells whether claim would take one.
+func (s *Session) free(limit int32) bool {
+	held := s.inFlight.Load()
+	return held < limit && held+s.forgiven.Load() < maxUnanswered && s.Conn.Writable()
 }
 
 // cold tells whether the warm-up passes this session over this time: with the probability of the

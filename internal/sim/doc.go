@@ -5,11 +5,11 @@
 // A script has one command a line. The indented lines below a command are what followed: when, counted
 // from the start, and what which connection received. A check has no time, since its pauses are random.
 //
-//	route GROUP TOPIC direct|regx|fanout TYPE [volatile]   add a binding
+//	route GROUP TOPIC direct|regx|fanout TYPE [volatile] [order=key|topic] [broadcast]   add a binding
 //	unroute GROUP TOPIC                                    take all of them away
 //	connect CONN GROUP [L]                                 open a connection, of framing G or L
 //	drop CONN                                              close it
-//	publish CONN TOPIC TYPE mN [limit=N] [expire=D] [size=N] [delay=D] [fly]
+//	publish CONN TOPIC TYPE mN [limit=N] [expire=D] [size=N] [delay=D] [key=K] [fly]
 //	prepare CONN TOPIC TYPE mN [...]                       publish with commit=false
 //	commit CONN mN, rollback CONN mN                       the producer's verdict
 //	check-reply CONN mN commit|rollback|unknown            the answer to the broker's question

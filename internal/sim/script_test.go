@@ -160,7 +160,20 @@ func (w *world) route(command string, args []string) error {
 		return nil
 	}
 	kinds := []string{"direct", "regx", "fanout"}
-	b := kite.Binding{Group: group, Topic: topic, Type: kite.BindType(slices.Index(kinds, args[2])), MessageType: args[3], Version: kite.BindingVersion, Durable: args[4] != "volatile"}
+	b := kite.Binding{Group: group, Topic: topic, Type: kite.BindType(slices.Index(kinds, args[2])), MessageType: args[3], Version: kite.BindingVersion, Durable: true}
+	for _, option := range args[4:] {
+		switch name, value, _ := strings.Cut(option, "="); name {
+		case "volatile":
+			b.Durable = false
+		case "order":
+			b.Order = kite.Ordering(value)
+		case "broadcast":
+			b.Broadcast = true
+		case "":
+		default:
+			return fmt.Errorf("%s is no option of %s", option, command)
+		}
+	}
 	if err := b.Validate(); err != nil {
 		return err
 	}
@@ -199,8 +212,11 @@ func (c *conn) publish(command string, args []string) error {
 				return err
 			}
 			h.ExpiredTime = time.Now().Add(d).Unix()
-		case "delay":
-			h.Properties = map[string]string{kite.PropertyDelay: value}
+		case "delay", "key":
+			if h.Properties == nil {
+				h.Properties = map[string]string{}
+			}
+			h.Properties[map[string]string{"delay": kite.PropertyDelay, "key": kite.DefaultOrderKey}[name]] = value
 		case "fly":
 			h.Fly = true
 		case "":
