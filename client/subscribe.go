@@ -14,8 +14,18 @@ import (
 
 // Binding says which messages of a topic a group wants. Make one with Direct, Regx or Fanout; set
 // Durable to false to get only what is published while a member is connected, and Watermark to
-// limit the deliveries per second. Group stays empty: it is the client's.
+// limit the deliveries per second. Order makes a message wait for earlier ones, and Broadcast brings each
+// to every member; the first binding of a topic speaks for the others. Group stays empty: it is the client's.
 type Binding = kite.Binding
+
+// Values of Binding.Order.
+const (
+	// OrderByKey lets a message wait for the earlier ones with the same value of the property that
+	// OrderKey names, by default kiteq-key. One without the property becomes a dead letter.
+	OrderByKey = kite.OrderByKey
+	// OrderByTopic lets a message wait for all earlier ones.
+	OrderByTopic = kite.OrderByTopic
+)
 
 // Direct binds to one message type of the topic.
 func Direct(topic, messageType string) Binding { return kite.Direct("", topic, messageType) }

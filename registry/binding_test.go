@@ -57,6 +57,8 @@ func TestEncodeBindings(t *testing.T) {
 		says     string
 	}{
 		"none":        {want: "[]"},
+		"order":       {bindings: []kite.Binding{{Group: "g", Topic: "t", MessageType: "*", Type: kite.BindFanout, Order: kite.OrderByKey, OrderKey: "account"}}, want: `[{"groupId":"g","topic":"t","messageType":"*","bindType":2,"version":"1.0.0","watermark":0,"persistent":false,"order":"key","orderKey":"account"}]`},
+		"broadcast":   {bindings: []kite.Binding{{Group: "g", Topic: "t", MessageType: "*", Type: kite.BindFanout, Broadcast: true}}, want: `[{"groupId":"g","topic":"t","messageType":"*","bindType":2,"version":"1.0.0","watermark":0,"persistent":false,"broadcast":true}]`},
 		"escapes":     {bindings: []kite.Binding{kite.Direct("g", "t", "<&>")}, want: `[{"groupId":"g","topic":"t","messageType":"\u003c\u0026\u003e","bindType":0,"version":"1.0.0","watermark":0,"persistent":true}]`},
 		"version":     {bindings: []kite.Binding{{Group: "g", Topic: "t", MessageType: "a"}}, want: `[{"groupId":"g","topic":"t","messageType":"a","bindType":0,"version":"1.0.0","watermark":0,"persistent":false}]`},
 		"invalid":     {bindings: []kite.Binding{kite.Regx("g", "t", "(")}, code: kite.Invalid, says: `"("`},

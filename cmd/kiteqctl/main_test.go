@@ -167,7 +167,7 @@ func TestSub(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	ctx, interrupt := context.WithCancel(t.Context())
-	sub := b.start(ctx, "", "sub", "trade", "^pay-", "--bind", "regx", "--group", "s-g")
+	sub := b.start(ctx, "", "sub", "trade", "^pay-", "--bind", "regx", "--group", "s-g", "--order", "key", "--order-key", "account")
 	if _, err := b.broker.Connects.Next(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -186,7 +186,7 @@ func TestSub(t *testing.T) {
 	if got := sub.wait(); got.code != exitOK || got.err != "" {
 		t.Errorf("interrupted: %+v", got)
 	}
-	if got := b.registry.Bindings("trade")["s-g"]; len(got) != 1 || !got[0].Durable {
+	if got := b.registry.Bindings("trade")["s-g"]; len(got) != 1 || !got[0].Durable || got[0].Order != client.OrderByKey || got[0].OrderKey != "account" {
 		t.Errorf("bound %+v", got)
 	}
 }
@@ -364,6 +364,9 @@ func TestErrors(t *testing.T) {
 		{[]string{"sub", "trade", "x", "--bind", "fanout"}, exitUsage, `leave "x" out`},
 		{[]string{"sub", "trade", "x", "--bind", "all"}, exitUsage, `"all"`},
 		{[]string{"sub", "trade", "(", "--bind", "regx"}, exitUsage, `"("`},
+		{[]string{"sub", "trade", "x", "--order", "none"}, exitUsage, `order "none"`},
+		{[]string{"sub", "trade", "x", "--order-key", "k"}, exitUsage, `orderKey "k"`},
+		{[]string{"sub", "trade", "x", "--order", "key", "--broadcast"}, exitUsage, "broadcast cannot be ordered"},
 		{[]string{"sub", "trade", "x", "-n", "-1"}, exitUsage, "--count -1"},
 		{[]string{"sub", "trade", "x", "--group", "a/b"}, exitUsage, `"a/b"`},
 		{[]string{"tx"}, exitUsage, "prepare, run, commit, rollback"},

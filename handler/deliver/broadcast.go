@@ -144,7 +144,7 @@ func (s *shard) sendCopy(f *flow, l *listener, t tried, r *kite.Record) bool {
 		s.endCopy(f, l, r.Seq, ending{attempts: t.attempts, reason: err.Error()}, r)
 		return true
 	case !ok:
-		s.stall(f)
+		s.stall(f, l.member)
 		return false
 	}
 	f.acquired++
@@ -188,6 +188,9 @@ func (s *shard) pumpCopies(f *flow) bool {
 		b.again.pop()
 	}
 	for _, l := range b.listeners {
+		if l.line.len() == 0 {
+			continue
+		}
 		for l.line.len() > 0 {
 			t := l.line.first()
 			if b.open(l, t.seq) && !s.readCopy(f, t.seq, func(r *kite.Record) bool { return s.sendCopy(f, l, t, r) }) {
@@ -197,6 +200,9 @@ func (s *shard) pumpCopies(f *flow) bool {
 		}
 		if f.waking {
 			return false
+		}
+		if l.line.len() == 0 {
+			s.relieve(f.peers, l.member) // it may have more
 		}
 	}
 	return true

@@ -29,7 +29,6 @@ type flow struct {
 	bound   bool // has a route
 	ready   bool // is in the shard's queue
 	blocked bool // nobody in the group can take a message
-	stalled bool // somebody in the group cannot
 	waking  bool // over the watermark; the heap holds when to go on
 
 	done     kite.Settled
@@ -41,9 +40,10 @@ type flow struct {
 	flies    []*kite.Record
 
 	mode      mode
-	changing  bool       // to mode, once nothing is pending
-	order     *order     // nil: no message waits for another
-	broadcast *broadcast // nil: one member gets each message
+	changing  bool                 // to mode, once nothing is pending
+	order     *order               // nil: no message waits for another
+	broadcast *broadcast           // nil: one member gets each message
+	stalled   map[kite.Member]bool // whose credit it waits for while it goes on
 
 	acquired int64 // deliveries that the watermark let through
 	flown    int64 // deliveries of fly messages

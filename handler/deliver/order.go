@@ -221,6 +221,7 @@ func (s *shard) pumpOrder(f *flow) bool {
 		}
 		if q.len() == 0 {
 			delete(o.waiting, member)
+			s.relieve(f.peers, member) // it may have more
 		}
 	}
 	return s.pumpNext(f, &o.next.again) && s.pumpNext(f, &o.next.fresh)
@@ -343,19 +344,10 @@ func (s *shard) sendTurn(f *flow, t *turn, opaque uint32, r *kite.Record) (kite.
 // refused stops the flow that found no credit: when another member has some, only what waits for this one.
 func (s *shard) refused(f *flow, t *turn) {
 	if t != nil && t.member != nil && s.courier.Free(f.group) {
-		s.stall(f)
+		s.stall(f, t.member)
 	} else {
 		s.block(f)
 	}
-}
-
-// stall leaves the flow in the queue and sees to it that it hears of credit.
-func (s *shard) stall(f *flow) {
-	if !f.stalled && !f.blocked {
-		f.stalled = true
-		f.peers.blocked = append(f.peers.blocked, f)
-	}
-	s.probe(f)
 }
 
 // acknowledged passes the turn on, unless another attempt of the message is with a member.

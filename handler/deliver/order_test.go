@@ -333,6 +333,37 @@ func TestOrderReadFails(t *testing.T) {
 	})
 }
 
+// TestOrderStalled shares a member's credit among the flows that wait for it, though others have credit.
+func TestOrderStalled(t *testing.T) {
+	t.Parallel()
+	run(t, Options{}, func(t *testing.T, r *rig) {
+		topics := []string{"trade", "fee", "gain"}
+		for _, topic := range topics {
+			r.routes = append(r.routes, byTopic(topic, "s-a"))
+		}
+		r.route(r.routes...)
+		a1 := r.join("s-a", "a1", 3)
+		for _, topic := range topics {
+			r.publish(topic, 4, message{})
+		}
+		first := r.expect("one of each", 1, 1, 1)
+		r.hub.set(func() { a1.credit = 1 })
+		r.join("s-a", "a2", 10)
+		seen := map[string]int{}
+		for out := first; len(out) > 0; out = append(out, r.take()...) {
+			seen[out[0].body]++
+			r.ack("s-a", out[0])
+			out = out[1:]
+		}
+		if len(seen) != 12 || len(r.take()) != 0 {
+			t.Errorf("delivered %v", seen)
+		}
+		if g := r.d.shards[0].groups["s-a"]; len(g.stalled) != 0 {
+			t.Errorf("%d members are waited for at rest", len(g.stalled))
+		}
+	})
+}
+
 // TestOrderTooLarge sends what a key's member cannot take to another one, and the rest to it as before.
 func TestOrderTooLarge(t *testing.T) {
 	t.Parallel()

@@ -87,6 +87,7 @@ func (s *shard) answer(a *kite.Ack) {
 		s.rearm(&sl, "nack: "+a.Feedback)
 	}
 	s.unblock(sl.flow.peers)
+	s.relieve(sl.flow.peers, a.Member)
 	s.makeReady(sl.flow)
 }
 
@@ -119,10 +120,12 @@ func (s *shard) forgive(index uint32) {
 	}
 	s.slots.watch(index, forgiven, s.nowMs+forgetAfter)
 	s.unblock(sl.flow.peers)
+	s.relieve(sl.flow.peers, sl.member)
 }
 
 // lose re-arms everything that the member had not answered.
 func (s *shard) lose(m kite.Member) {
+	s.unstall(m)
 	s.orphan(m)
 	s.depart(m)
 	for i := range s.slots.all {

@@ -199,6 +199,7 @@ func (s *shard) turn() {
 	for _, name := range e.joined {
 		if g := s.groups[name]; g != nil {
 			s.unblock(g)
+			s.relieveAll(g)
 		}
 	}
 	for _, items := range e.fly {
@@ -351,13 +352,15 @@ func (s *shard) fire() {
 			for g.isBlocked() { // each has its own messages that expire
 				s.unblock(g)
 			}
+			s.relieveAll(g)
 		}
 	}
 	if s.probeMs > 0 && s.probeMs <= s.nowMs {
 		s.probeMs = 0
 		for name, g := range s.groups {
-			if g.isBlocked() && s.courier.Online(name) {
+			if (g.isBlocked() || len(g.stalled) > 0) && s.courier.Online(name) {
 				s.unblock(g)
+				s.relieveAll(g)
 			}
 		}
 	}
