@@ -31,6 +31,9 @@ import (
 //	    bindType: "direct"              # direct | regx | fanout, in any case
 //	    watermark: 1000                 # deliveries a second; the broker's default without it
 //	    persistent: true                # false without it
+//	    order: "key"                    # key | topic, ours: none waits without it
+//	    orderKey: "account"             # ours: kiteq-key without it
+//	    broadcast: false                # ours: true brings each message to every member
 //
 // What is wrong has two degrees. A binding that is understood as the binding of a group to a topic, and
 // whose kind or pattern is wrong, is left out and named in that group's Bad: the others go on. Everything
@@ -130,7 +133,8 @@ func checkAddress(addr string) error {
 func (w *walk) bindings(p *picture, elements []*yaml.Node) {
 	byGroup := map[[2]string]*registry.GroupBindings{} // topic, group
 	for _, n := range elements {
-		f := w.fields(n, "a binding", "groupIds", "topic", "messageType", "bindType", "watermark", "persistent")
+		f := w.fields(n, "a binding", "groupIds", "topic", "messageType", "bindType", "watermark", "persistent",
+			"order", "orderKey", "broadcast")
 		if f == nil {
 			continue
 		}
@@ -198,6 +202,8 @@ func (w *walk) binding(n *yaml.Node, f map[string]*yaml.Node) (b kite.Binding, b
 	}
 	w.optional(f["watermark"], "watermark", "write deliveries a second, a whole number", &b.Watermark)
 	w.optional(f["persistent"], "persistent", "write true or false", &b.Durable)
+	w.optional(f["broadcast"], "broadcast", "write true or false", &b.Broadcast)
+	b.Order, b.OrderKey = kite.Ordering(w.textOrNone(f["order"], "order")), w.textOrNone(f["orderKey"], "orderKey")
 
 	kind := w.textOrNone(f["bindType"], "bindType")
 	b.MessageType = w.textOrNone(f["messageType"], "messageType")

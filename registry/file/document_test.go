@@ -53,6 +53,30 @@ func wantOriginal() *picture {
 	}
 }
 
+// TestParseDelivery reads the keys that the original does not have, and names what they cannot be.
+func TestParseDelivery(t *testing.T) {
+	t.Parallel()
+	const head = "brokers: []\nbindings:\n- {groupIds: [g], topic: t, bindType: fanout, persistent: true, "
+	keyed, everybody := kite.Fanout("g", "t"), kite.Fanout("g", "t")
+	keyed.Order, keyed.OrderKey, everybody.Broadcast = kite.OrderByKey, "account", true
+	for text, want := range map[string]kite.Binding{"order: key, orderKey: account}\n": keyed, "broadcast: true}\n": everybody} {
+		p, err := parse("r.yaml", []byte(head+text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if g := p.find("t", "g"); len(g.Bad) != 0 || len(g.Bindings) != 1 || g.Bindings[0] != want {
+			t.Errorf("%s: %+v", text, g)
+		}
+		if line := edit("add", []kite.Binding{want}); !strings.Contains(line, strings.TrimSpace(strings.ReplaceAll(text, "account", `"account"`))) {
+			t.Errorf("%s: the line to add is %s", text, line)
+		}
+	}
+	p, err := parse("r.yaml", []byte(head+"order: always}\n"))
+	if err != nil || len(p.find("t", "g").Bad) != 1 || !strings.Contains(p.find("t", "g").Bad[0].Error(), `order "always"`) {
+		t.Errorf("a bad order: %+v, %v", p, err)
+	}
+}
+
 func TestParse(t *testing.T) {
 	t.Parallel()
 	for name, text := range map[string]string{

@@ -137,8 +137,18 @@ func edit(what string, bindings []kite.Binding) string {
 	}
 	lines := make([]string, 0, len(bindings))
 	for _, b := range bindings {
-		lines = append(lines, fmt.Sprintf("\n  - {groupIds: [%q], topic: %q, messageType: %q, bindType: %s, watermark: %d, persistent: %t}",
-			b.Group, b.Topic, b.MessageType, b.Type, b.Watermark, b.Durable))
+		line := fmt.Sprintf("\n  - {groupIds: [%q], topic: %q, messageType: %q, bindType: %s, watermark: %d, persistent: %t",
+			b.Group, b.Topic, b.MessageType, b.Type, b.Watermark, b.Durable)
+		if b.Order != kite.OrderNone {
+			line += fmt.Sprintf(", order: %s", b.Order)
+		}
+		if b.OrderKey != "" {
+			line += fmt.Sprintf(", orderKey: %q", b.OrderKey)
+		}
+		if b.Broadcast {
+			line += ", broadcast: true"
+		}
+		lines = append(lines, line+"}")
 	}
 	slices.Sort(lines) // bindings come from a map
 	return "; " + what + ":" + strings.Join(lines, "")
