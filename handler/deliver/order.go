@@ -311,7 +311,7 @@ func (s *shard) attemptTurn(f *flow, t *turn, r *kite.Record, attempts uint8) bo
 	switch {
 	case done && !t.sent:
 		o.armed[r.Seq] = t // its dead letter is on its way
-	case done:
+	case done && len(o.armed) > 0:
 		delete(o.armed, r.Seq)
 	}
 	return done
@@ -362,7 +362,9 @@ func (s *shard) acknowledged(sl *slot) {
 func (s *shard) back(f *flow, t *turn, seq kite.Seq) {
 	if t.sent = false; t.seq == seq { // else the turns were forgotten meanwhile
 		f.order.armed[seq] = t
-		s.moveOn(f, t, seq)
+		if f.done.Contains(seq) {
+			s.moveOn(f, t, seq)
+		}
 	}
 }
 
@@ -378,13 +380,15 @@ func (s *shard) ended(f *flow, seq kite.Seq) {
 	}
 }
 
-// moveOn passes the turn to the next message of the key once seq is settled and with nobody.
+// moveOn passes the turn of seq, which is settled, to the next message of the key, unless a member has it.
 func (s *shard) moveOn(f *flow, t *turn, seq kite.Seq) {
 	o := f.order
-	if t.seq != seq || t.sent || !f.done.Contains(seq) {
+	if t.seq != seq || t.sent {
 		return
 	}
-	delete(o.armed, seq)
+	if len(o.armed) > 0 {
+		delete(o.armed, seq)
+	}
 	if t.held.len() == 0 {
 		o.rest(t)
 		return

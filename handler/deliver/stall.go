@@ -30,6 +30,9 @@ func (s *shard) stall(f *flow, m kite.Member) {
 
 // relieve lets the flow try again that has waited for the member the longest.
 func (s *shard) relieve(g *group, m kite.Member) {
+	if len(g.stalled) == 0 { // most of the time
+		return
+	}
 	q := g.stalled[m]
 	if q == nil {
 		return
