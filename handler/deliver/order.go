@@ -41,25 +41,25 @@ type order struct {
 	next    steps
 	waiting map[kite.Member]*steps // for the credit of their member
 	held    int                    // messages behind others, and steps that pending does not count
-	idle    turn                   // the ring of idle keys: newer is the oldest of all, older the newest
-	idles   int
+	busy    int                    // keys whose turn somebody has
+	ring    fifo[*turn]            // all keys, for forgetting idle ones
 }
 
 // Bounds of an ordered flow.
 const (
 	heldMost = 1 << 16 // messages held: the cursor stops. At most about 10 MiB, with a key for each
-	idleMost = 1 << 16 // idle keys whose member is remembered: of more the one longest idle is forgotten
+	idleMost = 1 << 16 // idle keys whose member is remembered: of more one that was not used for long is forgotten
 )
 
 // turn is a key and the message whose turn it is.
 type turn struct {
-	key          uint64
-	seq          kite.Seq // 0: the key is idle
-	flaw         string   // why there is no key
-	sent         bool     // a member has the message, and its answer is awaited
-	member       kite.Member
-	held         fifo[kite.Seq]
-	newer, older *turn // while idle
+	key    uint64
+	seq    kite.Seq // 0: the key is idle
+	flaw   string   // why there is no key
+	sent   bool     // a member has the message, and its answer is awaited
+	member kite.Member
+	held   fifo[kite.Seq]
+	used   bool // again, since the ring came by
 }
 
 // step is a message that can be sent as far as its key goes.
@@ -95,9 +95,7 @@ func modeOf(route *kite.Route) mode {
 }
 
 func newOrder(m mode) *order {
-	o := &order{mode: m, keys: map[uint64]*turn{}, armed: map[kite.Seq]*turn{}, waiting: map[kite.Member]*steps{}}
-	o.idle.newer, o.idle.older = &o.idle, &o.idle
-	return o
+	return &order{mode: m, keys: map[uint64]*turn{}, armed: map[kite.Seq]*turn{}, waiting: map[kite.Member]*steps{}}
 }
 
 // adopt takes the flow's newest mode, when nothing is under way. What was held is read again.
@@ -135,6 +133,7 @@ func (s *shard) enter(f *flow, r *kite.Record) bool {
 	}
 	retry := f.restored[r.Seq]
 	t.seq = r.Seq
+	o.busy++
 	switch {
 	case retry.DueMs > s.nowMs:
 		s.postpone(f, t, retry)
@@ -164,34 +163,38 @@ func (s *shard) buryKeyless(f *flow, r *kite.Record) bool {
 // turn returns the key's turn.
 func (o *order) turn(key uint64) *turn {
 	t := o.keys[key]
-	switch {
-	case t == nil:
-		t = &turn{key: key}
-		o.keys[key] = t
-	case t.newer != nil:
-		o.wake(t)
+	if t != nil {
+		t.used = true
+		return t
 	}
+	t = &turn{key: key}
+	o.keys[key] = t
+	o.ring.push(t)
 	return t
 }
 
-// wake takes the key out of the idle ones.
-func (o *order) wake(t *turn) {
-	t.newer.older, t.older.newer = t.older, t.newer
-	t.newer, t.older = nil, nil
-	o.idles--
-}
-
-// rest makes the key idle, and forgets the one that has been so for longest when there are too many.
+// rest makes the key idle.
 func (o *order) rest(t *turn) {
-	if t.seq = 0; t.flaw != "" {
+	t.seq = 0
+	if t.flaw != "" { // it is nobody's
 		return
 	}
-	t.newer, t.older = &o.idle, o.idle.older
-	t.older.newer, o.idle.older = t, t
-	if o.idles++; o.idles > idleMost {
-		oldest := o.idle.newer
-		o.wake(oldest)
-		delete(o.keys, oldest.key)
+	if o.busy--; len(o.keys)-o.busy > idleMost {
+		o.forgetOne()
+	}
+}
+
+// forgetOne forgets an idle key that was not used again since the ring came by: about the one that was idle
+// for longest, without a step for each message.
+func (o *order) forgetOne() {
+	for {
+		t := o.ring.pop()
+		if t.seq == 0 && !t.used {
+			delete(o.keys, t.key)
+			return
+		}
+		t.used = false
+		o.ring.push(t)
 	}
 }
 
@@ -429,7 +432,7 @@ func (s *shard) orphan(m kite.Member) {
 
 // forget ends every turn: the messages are settled, or will be read again.
 func (o *order) forget(f *flow) {
-	if len(o.keys) == o.idles {
+	if o.busy == 0 {
 		return
 	}
 	f.pending -= o.next.again.len()

@@ -172,8 +172,8 @@ func (h *orderHistory) rest() {
 		h.watch()
 	}
 	f := h.d.shards[0].flows[flowKey{"trade", h.group}]
-	if f.pending != 0 || f.order.held != 0 || len(f.order.armed) != 0 || len(f.order.keys) != f.order.idles {
-		h.t.Errorf("at rest %d pending, %d held, %d armed, %d of %d keys idle", f.pending, f.order.held, len(f.order.armed), f.order.idles, len(f.order.keys))
+	if f.pending != 0 || f.order.held != 0 || len(f.order.armed) != 0 || f.order.busy != 0 {
+		h.t.Errorf("at rest %d pending, %d held, %d armed, %d keys busy", f.pending, f.order.held, len(f.order.armed), f.order.busy)
 	}
 	if s := h.lane.standing("trade", h.group); h.heads["trade"] > 0 && (s == nil || s.Floor() != h.heads["trade"]+1) {
 		h.t.Errorf("stands at %+v, the head is %d", s, h.heads["trade"])

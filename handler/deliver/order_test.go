@@ -223,15 +223,15 @@ func TestOrderForgetsIdle(t *testing.T) {
 	t.Parallel()
 	o := newOrder(mode{order: kite.OrderByKey})
 	for key := range uint64(idleMost + 10) {
-		busy := o.turn(key)
-		busy.seq = 1
-		o.rest(busy)
-		again := o.turn(0) // it is used again and again
-		again.seq = 1
-		o.rest(again)
+		for _, key := range []uint64{key, 0} { // key 0 is used again and again
+			t := o.turn(key)
+			t.seq = 1
+			o.busy++
+			o.rest(t)
+		}
 	}
-	if len(o.keys) != idleMost || o.idles != idleMost {
-		t.Errorf("%d keys, %d idle; want %d", len(o.keys), o.idles, idleMost)
+	if len(o.keys) != idleMost || o.ring.len() != idleMost || o.busy != 0 {
+		t.Errorf("%d keys, %d in the ring, %d busy; want %d", len(o.keys), o.ring.len(), o.busy, idleMost)
 	}
 	if o.keys[0] == nil || o.keys[1] != nil || o.keys[idleMost] == nil {
 		t.Error("not the longest idle were forgotten")
