@@ -72,23 +72,24 @@ func (s *shard) start(route *kite.Route) *flow {
 	} else if standing := s.standings(route.Topic, route.Group); standing != nil {
 		f.done, f.restored = standing.Settled, standing.Retries
 	} else {
-		f.done.Raise(s.first(route.Topic, f.head, route.SinceMs-s.options.BindSkew.Milliseconds()))
+		f.done.Raise(Since(s.reader, route.Topic, f.head, route.SinceMs-s.options.BindSkew.Milliseconds()))
 		s.change(f)
 	}
 	f.cursor = f.done.Floor()
 	return f
 }
 
-// first returns the first message of the topic that was stored at sinceMs or later.
-func (s *shard) first(topic string, head kite.Seq, sinceMs int64) kite.Seq {
-	from, next := s.reader.Bounds(topic)
+// Since returns the first message of the topic, below head, that was stored at sinceMs (Unix ms) or later, and
+// head when there is none. It looks at a few messages, however many there are.
+func Since(reader Reader, topic string, head kite.Seq, sinceMs int64) kite.Seq {
+	from, next := reader.Bounds(topic)
 	next = min(next, head)
 	if from >= next {
 		return head
 	}
 	n := sort.Search(int(next-from), func(i int) bool {
 		var timeMs int64
-		err := s.reader.Read(topic, from+kite.Seq(i), func(r *kite.Record) bool {
+		err := reader.Read(topic, from+kite.Seq(i), func(r *kite.Record) bool {
 			timeMs = r.TimeMs
 			return false
 		})

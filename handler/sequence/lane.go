@@ -106,11 +106,7 @@ func (l *Lane) Recovered() Recovered {
 	}
 	standings := map[flowKey]*kite.Standing{}
 	for key, standing := range l.state.standings {
-		copied, err := kite.DecodeStanding(kite.AppendStanding(nil, standing))
-		if err != nil {
-			panic("sequence: a standing does not survive its own encoding: " + err.Error())
-		}
-		standings[key] = copied
+		standings[key] = copyStanding(standing)
 	}
 	r.Standing = func(topic, group string) *kite.Standing { return standings[flowKey{topic, group}] }
 	return r

@@ -26,10 +26,14 @@ func (c *Checker) Look(id kite.MessageID) (s Sight, ok bool) {
 	if p == nil {
 		return Sight{}, false
 	}
+	return p.sight(), true
+}
+
+func (p *pending) sight() Sight {
 	return Sight{
 		Checks: int(p.checks), Asked: p.asked, AskedMs: p.askedMs,
 		Answered: p.answered, AnsweredMs: p.answeredMs, Parked: p.parked, NextMs: p.dueMs,
-	}, true
+	}
 }
 
 // Stats counts the undecided.
@@ -42,15 +46,16 @@ type Stats struct {
 	Sent int64
 }
 
-// Stats counts. It looks at every undecided transaction: not for every message.
+// Stats counts. It looks at every undecided transaction, without the lock that the lane's news wait for.
 func (c *Checker) Stats() Stats {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	s := Stats{Open: len(c.book.open) - c.book.parked, Parked: c.book.parked, Sent: c.sent.Load()}
-	for _, p := range c.book.open {
+	s := Stats{Sent: c.sent.Load()}
+	for _, p := range c.snapshot() {
 		if s.OldestMs == 0 || p.preparedMs < s.OldestMs {
 			s.OldestMs = p.preparedMs
 		}
 	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s.Open, s.Parked = len(c.book.open)-c.book.parked, c.book.parked
 	return s
 }

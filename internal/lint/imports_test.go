@@ -19,13 +19,13 @@ type row struct {
 var table = []row{
 	// L5: programs
 	{".", []string{"server", "conf"}},
-	{"cmd/kiteqctl", []string{"client", "registry/...", "store/...", "internal/kite", "internal/protocol"}},
+	{"cmd/kiteqctl", []string{"client", "registry/...", "store/...", "internal/kite", "internal/operate", "internal/protocol"}},
 	{"cmd/kiteq-bench", []string{"client", "internal/kite", "internal/protocol"}},
 	{"internal/demo", []string{"client"}},
 	// L4: the assembly and the configuration
 	{"server", []string{
 		"conf", "handler/...", "server/transport", "server/admin", "registry/...", "store/...",
-		"internal/kite", "internal/protocol",
+		"internal/kite", "internal/operate", "internal/protocol",
 	}},
 	{"conf", []string{
 		"handler/deliver", "handler/exchange", "handler/sequence", "handler/session", "handler/txn", "server/transport",
@@ -34,7 +34,7 @@ var table = []row{
 	// L3: the edges
 	{"handler", []string{"handler/session", "internal/protocol", "internal/kite"}},
 	{"server/transport", []string{"handler/session", "internal/protocol", "internal/kite"}},
-	{"server/admin", []string{"handler/session", "internal/protocol", "internal/kite"}},
+	{"server/admin", []string{"handler/session", "internal/operate", "internal/protocol", "internal/kite"}},
 	// L2: the parts, which do not know each other
 	{"handler/session", []string{"internal/kite"}},
 	{"handler/exchange", []string{"internal/kite"}},
@@ -57,6 +57,7 @@ var table = []row{
 	{"registry/registrytest", []string{"registry", "internal/kite"}},
 	{"internal/protocol", []string{"internal/kite", "internal/protocol/wire"}},
 	{"internal/protocol/wire", nil},
+	{"internal/operate", nil},
 	// L0: the domain
 	{"internal/kite", nil},
 	// the client library, and what helps to test
@@ -71,7 +72,7 @@ var table = []row{
 	{"client/compat/protocol", []string{"internal/protocol/wire"}},
 	{"client/compat/registry", nil},
 	{"internal/zktest", []string{"registry", "registry/zk", "registry/registrytest", "internal/kite"}},
-	{"internal/e2e", []string{"client", "conf", "server", "registry/...", "store/...", "internal/protocol", "internal/kite"}},
+	{"internal/e2e", []string{"client", "conf", "server", "registry/...", "store/...", "internal/operate", "internal/protocol", "internal/kite"}},
 	{"internal/interop", nil}, // what its tests know is in its TestIndependence
 	{"internal/sim", []string{"handler/...", "store/...", "internal/protocol", "internal/kite"}},
 	{"internal/lint", nil},

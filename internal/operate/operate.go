@@ -1,0 +1,151 @@
+package operate
+
+// MaxPage is the most entries that one answer lists; DefaultPage is how many there are when nobody says.
+const (
+	MaxPage     = 1000
+	DefaultPage = 100
+)
+
+// Filter says which entries of a list are wanted. What is empty allows everything.
+type Filter struct {
+	Topic, Group string
+	// State is of transactions: open or parked.
+	State string
+	// After is the Next of the page before.
+	After string
+	// Limit is at most how many, 1 to MaxPage.
+	Limit int
+}
+
+// Note says who does something, and why. It is the body of every POST.
+type Note struct {
+	By     string `json:"by,omitempty"`
+	Reason string `json:"reason,omitempty"`
+}
+
+// Seek is the body of a seek. One of Seq and Time says where the group goes on.
+type Seek struct {
+	Note
+	// Seq is the next message that the group gets.
+	Seq uint64 `json:"seq,omitempty"`
+	// Time is RFC 3339 or Unix milliseconds: the first message stored then or later is the next.
+	Time string `json:"time,omitempty"`
+}
+
+// Error is the body of every answer that is not 200.
+type Error struct {
+	Error string `json:"error"`
+}
+
+// The states of a transaction.
+const (
+	Open       = "open"
+	Parked     = "parked"
+	Committed  = "committed"
+	RolledBack = "rolled back"
+)
+
+// Transaction is one message that was prepared.
+type Transaction struct {
+	ID         string `json:"id"`
+	Topic      string `json:"topic"`
+	Group      string `json:"group,omitempty"` // the publisher's
+	State      string `json:"state"`
+	PreparedMs int64  `json:"prepared_ms,omitempty"` // Unix ms
+	DecidedMs  int64  `json:"decided_ms,omitempty"`  // Unix ms; of a parked one when it was parked
+	By         string `json:"by,omitempty"`          // who decided or parked it
+	Reason     string `json:"reason,omitempty"`
+	Seq        uint64 `json:"seq,omitempty"` // of a committed one
+
+	// What the broker has seen since its start, of an undecided one.
+	Checks     int    `json:"checks,omitempty"`
+	Asked      string `json:"asked,omitempty"`
+	AskedMs    int64  `json:"asked_ms,omitempty"`
+	Answered   string `json:"answered,omitempty"` // who answered a check without deciding
+	AnsweredMs int64  `json:"answered_ms,omitempty"`
+	NextMs     int64  `json:"next_ms,omitempty"` // the next check, or the rollback of a parked one
+
+	// Repeat is true when an order found done what it wanted.
+	Repeat bool `json:"repeat,omitempty"`
+}
+
+// Transactions is a page of undecided ones, the oldest first, and counts of all.
+type Transactions struct {
+	Transactions []Transaction `json:"transactions"`
+	// Next is the After of the page that follows, "" at the end.
+	Next string `json:"next,omitempty"`
+
+	Open       int   `json:"open"`
+	Parked     int   `json:"parked"`
+	OldestMs   int64 `json:"oldest_ms,omitempty"` // when the oldest of both was prepared, Unix ms
+	ChecksSent int64 `json:"checks_sent"`         // since the start
+	Conflicts  int64 `json:"conflicts"`           // decisions refused since the start
+}
+
+// Group is one topic on its way to one consumer group.
+type Group struct {
+	Topic    string   `json:"topic"`
+	Group    string   `json:"group"`
+	Bound    bool     `json:"bound"` // false: its bindings are gone
+	Durable  bool     `json:"durable"`
+	Members  []string `json:"members"`   // ip:port
+	Next     uint64   `json:"next"`      // the lowest Seq that is not settled
+	Head     uint64   `json:"head"`      // the topic's newest Seq
+	Lag      int64    `json:"lag"`       // messages not settled; 0 for a group that is not durable
+	InFlight int      `json:"in_flight"` // sent and not answered
+	Armed    int      `json:"armed"`     // to be sent again
+	Dead     int64    `json:"dead"`      // dead letters that nobody has discarded
+	Paused   bool     `json:"paused"`
+	// Repeat is true when an order found done what it wanted.
+	Repeat bool `json:"repeat,omitempty"`
+}
+
+// Groups is the answer of GET /groups.
+type Groups struct {
+	Groups []Group `json:"groups"`
+	Next   string  `json:"next,omitempty"`
+}
+
+// Letter is a dead letter. N is its place among those of its topic and group.
+type Letter struct {
+	N           uint64 `json:"n"`
+	Topic       string `json:"topic"`
+	Group       string `json:"group"`
+	ID          string `json:"id"`
+	Type        string `json:"type"`
+	Seq         uint64 `json:"seq"` // of the message, in its topic
+	Attempts    int    `json:"attempts"`
+	Reason      string `json:"reason"`
+	Feedback    string `json:"feedback,omitempty"`
+	PublishedMs int64  `json:"published_ms,omitempty"` // Unix ms
+	DiedMs      int64  `json:"died_ms"`                // Unix ms
+	State       string `json:"state"`                  // dead, requeued or discarded
+
+	// Header and Body are the message's, where one letter or an export is asked for.
+	Header *Header `json:"header,omitempty"`
+	Body   []byte  `json:"body,omitempty"` // base64
+}
+
+// The states of a dead letter.
+const (
+	Dead      = "dead"
+	Requeued  = "requeued"
+	Discarded = "discarded"
+)
+
+// Header is what the publisher said about a message.
+type Header struct {
+	Group      string            `json:"group"` // the publisher's
+	CreatedS   int64             `json:"created_s,omitempty"`
+	ExpiresS   int64             `json:"expires_s,omitempty"`
+	Limit      int               `json:"deliver_limit"`
+	Text       bool              `json:"text"`   // it came as a string
+	Snappy     bool              `json:"snappy"` // the body is compressed
+	Properties map[string]string `json:"properties,omitempty"`
+}
+
+// Letters is a page of dead letters, the oldest first.
+type Letters struct {
+	Letters []Letter `json:"letters"`
+	Next    string   `json:"next,omitempty"`
+}
