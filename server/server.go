@@ -59,6 +59,7 @@ type Server struct {
 	admin      *admin.Server // nil without
 
 	advertised string
+	madeMs     int64                    // when New was called, Unix ms
 	topics     atomic.Pointer[[]string] // served now; replaced by reload
 	serving    atomic.Bool
 	// badBindings counts what was left out of the routes.
@@ -72,7 +73,7 @@ type Server struct {
 // to do; nothing stays open after it.
 func New(c conf.Config, control Control, log *slog.Logger) (_ *Server, err error) {
 	s := &Server{
-		config: c, control: control, log: log, exchange: &exchange.Exchange{},
+		config: c, control: control, log: log, madeMs: kite.UnixMs(time.Now()), exchange: &exchange.Exchange{},
 		reloads: make(chan chan<- reloaded), started: make(chan struct{}), closing: make(chan struct{}),
 	}
 	s.topics.Store(&c.Topics)
@@ -99,7 +100,7 @@ func New(c conf.Config, control Control, log *slog.Logger) (_ *Server, err error
 	}
 	s.assemble()
 	if port := adminPort(c); port >= 0 {
-		if s.admin, err = admin.Listen(net.JoinHostPort(c.AdminHost, strconv.Itoa(port)), s, log); err != nil {
+		if s.admin, err = admin.Listen(net.JoinHostPort(c.AdminHost, strconv.Itoa(port)), s, s, log); err != nil {
 			return nil, err
 		}
 	}

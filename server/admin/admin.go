@@ -23,7 +23,7 @@ type Server struct {
 }
 
 // Listen binds addr.
-func Listen(addr string, broker Broker, log *slog.Logger) (*Server, error) {
+func Listen(addr string, broker Broker, operator Operator, log *slog.Logger) (*Server, error) {
 	l, err := net.Listen("tcp4", addr)
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
@@ -34,13 +34,13 @@ func Listen(addr string, broker Broker, log *slog.Logger) (*Server, error) {
 	log = log.With("component", "admin")
 	s := &Server{listener: l, sampler: newSampler(broker, log)}
 	s.http = &http.Server{
-		Handler: s.routes(broker), ReadHeaderTimeout: 5 * time.Second, MaxHeaderBytes: 64 << 10,
+		Handler: s.routes(broker, &desk{operator}), ReadHeaderTimeout: 5 * time.Second, MaxHeaderBytes: 64 << 10,
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
 	return s, nil
 }
 
-func (s *Server) routes(broker Broker) http.Handler {
+func (s *Server) routes(broker Broker, d *desk) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
@@ -56,6 +56,7 @@ func (s *Server) routes(broker Broker) http.Handler {
 		topics, err := broker.Reload(r.Context())
 		answer(w, newReloaded(topics, err))
 	})
+	d.register(mux)
 	mux.HandleFunc("/debug/pprof/", pprof.Index)
 	mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
 	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)

@@ -59,7 +59,7 @@ func (f *fake) Reload(context.Context) ([]string, error) {
 // listen runs a server on a free port. Nothing samples: the test does.
 func listen(t *testing.T, f *fake) (s *Server, url string) {
 	t.Helper()
-	s, err := Listen("127.0.0.1:0", f, slog.New(slog.DiscardHandler))
+	s, err := Listen("127.0.0.1:0", f, nil, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -331,11 +331,11 @@ func TestReadiness(t *testing.T) {
 func TestRun(t *testing.T) {
 	t.Parallel()
 	_, now := moments()
-	s, err := Listen("127.0.0.1:0", &fake{counters: now}, slog.New(slog.DiscardHandler))
+	s, err := Listen("127.0.0.1:0", &fake{counters: now}, nil, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Listen(s.Addr(), &fake{}, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "-pport") {
+	if _, err := Listen(s.Addr(), &fake{}, nil, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "-pport") {
 		t.Errorf("the same port: %v", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
