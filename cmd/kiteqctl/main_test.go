@@ -369,8 +369,8 @@ func TestErrors(t *testing.T) {
 		{[]string{"sub", "trade", "x", "--order", "key", "--broadcast"}, exitUsage, "broadcast cannot be ordered"},
 		{[]string{"sub", "trade", "x", "-n", "-1"}, exitUsage, "--count -1"},
 		{[]string{"sub", "trade", "x", "--group", "a/b"}, exitUsage, `"a/b"`},
-		{[]string{"tx"}, exitUsage, "prepare, run, commit, rollback"},
-		{[]string{"tx", "commit", id}, exitUsage, "--topic is missing"},
+		{[]string{"tx"}, exitUsage, "prepare, run, list, show, check, commit, rollback"},
+		{[]string{"tx", "commit", id}, exitUsage, "--reason is missing"},
 		{[]string{"tx", "commit", "17", "--topic", "trade"}, exitUsage, `"17"`},
 		{[]string{"tx", "run", "trade", "pay", "x", "--verdict", "maybe"}, exitUsage, `"maybe"`},
 		{[]string{"tx", "run", "trade", "pay", "x", "--answer", "maybe"}, exitUsage, `"maybe"`},
@@ -391,7 +391,8 @@ func TestHelpTeaches(t *testing.T) {
 	b := setup(t)
 	for _, args := range [][]string{
 		{}, {"pub"}, {"sub"}, {"tx"}, {"tx", "prepare"}, {"tx", "run"}, {"tx", "commit"}, {"tx", "rollback"}, {"topics"}, {"groups"},
-		{"store"}, {"store", "verify"}, {"store", "dump"},
+		{"store"}, {"store", "verify"}, {"store", "dump"}, {"tx", "list"}, {"tx", "show"}, {"tx", "check"}, {"explain"}, {"flows"},
+		{"pause"}, {"resume"}, {"seek"}, {"dlq"}, {"dlq", "list"}, {"dlq", "show"}, {"dlq", "requeue"}, {"dlq", "discard"}, {"dlq", "export"},
 	} {
 		got := b.run("", append(args, "--help")...).mustOK(t)
 		if !strings.Contains(got.out, "Examples:\n  ") || !strings.Contains(got.out, "kiteqctl "+strings.Join(args, " ")) {
@@ -410,7 +411,7 @@ func TestNoZooKeeper(t *testing.T) {
 	l.Close() // now nobody listens there
 	for _, args := range [][]string{{"topics"}, {"groups"}, {"pub", "trade", "pay", "x"}, {"sub", "trade", "pay"}} {
 		var out, failures bytes.Buffer
-		code := run(t.Context(), append(args, "--zkhost", "zk://"+addr+"/root"), terminal{strings.NewReader(""), &out, &failures, "", openZooKeeper})
+		code := run(t.Context(), append(args, "--zkhost", "zk://"+addr+"/root"), terminal{strings.NewReader(""), &out, &failures, "", "", openZooKeeper})
 		if code != exitError || strings.Count(failures.String(), "\n") != 1 {
 			t.Errorf("%v: code %d, %q", args, code, failures.String())
 		}
@@ -421,7 +422,7 @@ func TestNoZooKeeper(t *testing.T) {
 		}
 	}
 	var out, failures bytes.Buffer
-	code := run(t.Context(), []string{"topics", "--zkhost", "etcd://x"}, terminal{strings.NewReader(""), &out, &failures, "", openZooKeeper})
+	code := run(t.Context(), []string{"topics", "--zkhost", "etcd://x"}, terminal{strings.NewReader(""), &out, &failures, "", "", openZooKeeper})
 	if code != exitUsage || !strings.Contains(failures.String(), "etcd") {
 		t.Errorf("other scheme: code %d, %q", code, failures.String())
 	}
@@ -439,7 +440,7 @@ func TestZooKeeper(t *testing.T) {
 	command := func(args ...string) string {
 		t.Helper()
 		var out, failures bytes.Buffer
-		code := run(t.Context(), append(args, "--zkhost", server.Addr()), terminal{strings.NewReader(""), &out, &failures, "", openZooKeeper})
+		code := run(t.Context(), append(args, "--zkhost", server.Addr()), terminal{strings.NewReader(""), &out, &failures, "", "", openZooKeeper})
 		if code != exitOK {
 			t.Fatalf("%v: code %d, %s", args, code, failures.String())
 		}

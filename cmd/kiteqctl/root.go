@@ -18,6 +18,7 @@ const (
 	exitOK    = 0
 	exitError = 1 // it did not work
 	exitUsage = 2 // the command line, or a value in it, is wrong
+	exitNone  = 3 // no broker knows the message, transaction, group or dead letter
 )
 
 // secretVariable names the environment variable with the group's secret key: on the command line
@@ -37,6 +38,9 @@ func run(ctx context.Context, args []string, t terminal) int {
 	}
 	fmt.Fprintln(t.err, "kiteqctl: "+strings.ReplaceAll(err.Error(), "\n", "; "))
 	var failed *failure
+	if errors.Is(err, errUnknown) {
+		return exitNone
+	}
 	if errors.As(err, &failed) && client.CodeOf(err) != client.Invalid {
 		return exitError
 	}
@@ -51,10 +55,10 @@ func (f *failure) Unwrap() error { return f.error }
 // globals are the flags of every command.
 type globals struct {
 	terminal
-	zkhost, broker, group, output string
-	timeout                       time.Duration
-	zkhostGiven                   bool
-	line                          *sync.Mutex // held while a line is printed
+	zkhost, broker, admin, group, output string
+	timeout                              time.Duration
+	zkhostGiven                          bool
+	line                                 *sync.Mutex // held while a line is printed
 }
 
 // The groups of who names none. They differ, since a publisher that is a member of a consumer group
@@ -68,16 +72,19 @@ func newRoot(t terminal) *cobra.Command {
 	g := &globals{terminal: t, line: new(sync.Mutex)}
 	root := &cobra.Command{
 		Use:   "kiteqctl",
-		Short: "Publish to KiteQ brokers, subscribe to them, decide transactions, look at topics, groups and journals",
+		Short: "Publish to KiteQ brokers, subscribe to them, explain messages, decide transactions, direct groups",
 		Long: `kiteqctl talks to KiteQ brokers as a client does. It finds them in ZooKeeper (--zkhost), where
-the broker that "./build.sh run" starts registers, too; or --broker names one.
+the broker that "./build.sh run" starts registers, too; or --broker names one. What operators order and ask
+(explain, flows, pause, resume, seek, dlq, tx list, show, check) goes over HTTP to the port above that, or to
+--admin.
 
-Exit codes: 0 done, 1 it did not work, 2 the command line is wrong.
+Exit codes: 0 done, 1 it did not work, 2 the command line is wrong, 3 no broker knows what it is about.
 The secret key of the group, if brokers want one, is read from the environment:
 ` + secretVariable + `.`,
 		Example: `  kiteqctl sub trade pay-succ --group s-books     # in one terminal
   kiteqctl pub trade pay-succ 'order 17'          # in another one
-  kiteqctl groups                                 # who is bound to what`,
+  kiteqctl groups                                 # who is bound to what
+  kiteqctl explain 0123456789abcdef0123456789abcdef`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
@@ -89,10 +96,12 @@ The secret key of the group, if brokers want one, is read from the environment:
 	flags := root.PersistentFlags()
 	flags.StringVar(&g.zkhost, "zkhost", "127.0.0.1:2181", "ZooKeeper `ADDR`: host:port,host:port or zk://host:port/chroot")
 	flags.StringVar(&g.broker, "broker", "", "broker `ADDR` (host:port) to use instead of discovery; then sub binds only if --zkhost is given, too")
+	flags.StringVar(&g.admin, "admin", "", "operators' `ADDR` of brokers: host:port or http://host:port, several with commas (default: the port above the brokers')")
 	flags.StringVar(&g.group, "group", "", "`GROUP` to be a member of (default "+publisherGroup+", for sub "+subscriberGroup+")")
 	flags.DurationVar(&g.timeout, "timeout", 10*time.Second, "how long to wait for brokers and their answers")
 	flags.StringVarP(&g.output, "output", "o", "text", "`FORMAT` of what is printed: text or json (one object a line)")
-	root.AddCommand(newPub(g), newSub(g), newTx(g), newTopics(g), newGroups(g), newStore(g))
+	root.AddCommand(newPub(g), newSub(g), newTx(g), newTopics(g), newGroups(g), newStore(g),
+		newExplain(g), newFlows(g), newPause(g), newResume(g), newSeek(g), newDLQ(g))
 	return root
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -13,20 +14,21 @@ import (
 func newTx(g *globals) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "tx",
-		Short: "Prepare, commit and roll back messages by hand",
+		Short: "Prepare messages by hand; list, check, commit and roll back undecided ones",
 		Long: `A prepared message is stored and delivered to nobody until it is committed. Rolled back, it is dropped.
 While nothing is decided the broker asks members of the producer's group about it from time to time.`,
 		Example: `  id=$(kiteqctl tx prepare trade order 'order 17')
-  kiteqctl tx commit $id --topic trade
+  kiteqctl tx list
+  kiteqctl tx commit $id --reason 'the row is there'
 
   kiteqctl tx run trade order 'order 18' --verdict commit
   kiteqctl tx run trade order 'order 19' --verdict leave --answer rollback --wait 1m`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return fmt.Errorf("tx needs one of prepare, run, commit, rollback: see kiteqctl tx --help")
+			return fmt.Errorf("tx needs one of prepare, run, list, show, check, commit, rollback: see kiteqctl tx --help")
 		},
 	}
-	cmd.AddCommand(newPrepare(g), newTxRun(g), newDecide(g, client.Commit), newDecide(g, client.Rollback))
+	cmd.AddCommand(newPrepare(g), newTxRun(g), newTxList(g), newTxShow(g), newTxCheck(g), newDecide(g, client.Commit), newDecide(g, client.Rollback))
 	return cmd
 }
 
@@ -121,36 +123,52 @@ With --wait stay connected for that long, answer with --answer what brokers ask,
 }
 
 func newDecide(g *globals, v client.Verdict) *cobra.Command {
-	var topic, reason string
-	what := map[client.Verdict][2]string{client.Commit: {"Deliver", "committed"}, client.Rollback: {"Drop", "rolled back"}}[v]
+	var topic string
+	var by signature
+	what := map[client.Verdict]string{client.Commit: "Deliver", client.Rollback: "Drop"}[v]
 	cmd := &cobra.Command{
 		Use:   v.String() + " ID",
-		Short: what[0] + " a prepared message",
-		Long: `Send the verdict on the prepared message ID to every broker of the topic; those that do not hold it
-ignore it. Brokers do not answer verdicts: done means that all of them have received it. The first
-decision stands.`,
-		Example: fmt.Sprintf("  kiteqctl tx %s 0123456789abcdef0123456789abcdef --topic trade", v),
-		Args:    names(0, "ID"),
+		Short: what + " a prepared message",
+		Long: `Decide the prepared message ID as an operator, at the broker that holds it: --reason is required, and the broker
+notes it with the name. The first decision stands; one that contradicts it is refused with who decided, and when.
+
+With --topic the verdict goes to every broker of the topic as a producer's, over the clients' port: for brokers
+whose operators' port cannot be reached. Done then means that all of them have received it.`,
+		Example: fmt.Sprintf(`  kiteqctl tx %s 0123456789abcdef0123456789abcdef --reason 'looked into the ledger'
+  kiteqctl tx %[1]s 0123456789abcdef0123456789abcdef --topic trade`, v),
+		Args: names(0, "ID"),
 		RunE: action(func(cmd *cobra.Command, args []string) error {
-			if topic == "" {
-				return usage("--topic is missing: give the topic that the message was prepared for")
+			if topic != "" {
+				return g.decide(cmd.Context(), topic, args[0], v, cmp.Or(by.reason, "by hand"))
 			}
-			c, closeAll, err := g.dial(cmd.Context(), publisherGroup, func(*client.Options) {})
-			if err != nil {
-				return err
+			if by.reason == "" {
+				return usage("--reason is missing: say why, it is noted with the decision")
 			}
-			bounded, cancel := context.WithTimeout(cmd.Context(), g.timeout)
-			defer cancel()
-			err = c.Decide(bounded, topic, args[0], v, reason)
-			if err = firstError(err, closeAll()); err != nil {
-				return err
-			}
-			return g.tell(event{Event: what[1], ID: args[0], Topic: topic})
+			return g.order(cmd.Context(), args[0], v, by.note())
 		}),
 	}
-	cmd.Flags().StringVar(&topic, "topic", "", "`TOPIC` of the message")
-	cmd.Flags().StringVar(&reason, "reason", "by hand", "`TEXT` for the broker's log")
+	cmd.Flags().StringVar(&topic, "topic", "", "`TOPIC` of the message, to decide as a producer does")
+	by.register(cmd, g.user)
 	return cmd
+}
+
+// decide sends the verdict as a producer.
+func (g *globals) decide(ctx context.Context, topic, id string, v client.Verdict, reason string) error {
+	c, closeAll, err := g.dial(ctx, publisherGroup, func(*client.Options) {})
+	if err != nil {
+		return err
+	}
+	bounded, cancel := context.WithTimeout(ctx, g.timeout)
+	defer cancel()
+	err = c.Decide(bounded, topic, id, v, reason)
+	if err = firstError(err, closeAll()); err != nil {
+		return err
+	}
+	event := event{Event: "committed", ID: id, Topic: topic}
+	if v == client.Rollback {
+		event.Event = "rolled back"
+	}
+	return g.tell(event)
 }
 
 // firstMessage makes the message of the arguments, or of the first line of the standard input.
