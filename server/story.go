@@ -101,7 +101,11 @@ func (f *fact) tell() (what, group, text string) {
 	case kite.KindPrepared:
 		return operate.Prepared, "", fmt.Sprintf("prepared by group %s: delivered to nobody until it is committed", f.Group)
 	case kite.KindDelayed:
-		return operate.Delayed, "", fmt.Sprintf("stored, and delivered from %s on", moment(f.DueMs))
+		done := "stored"
+		if f.Ref != 0 {
+			done = "committed"
+		}
+		return operate.Delayed, "", fmt.Sprintf("%s, and delivered from %s on", done, moment(f.DueMs))
 	case kite.KindCommit:
 		if f.DueMs > 0 {
 			return operate.Stored, "", fmt.Sprintf("its time has come: stored as seq %d", f.Seq)

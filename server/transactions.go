@@ -80,9 +80,15 @@ func (s *Server) Transaction(_ context.Context, id kite.MessageID) (operate.Tran
 		switch f.Kind {
 		case kite.KindPrepared:
 			t.Topic, t.Group, t.PreparedMs, t.State = f.Topic, string(f.Group), f.TimeMs, operate.Open
-		case kite.KindCommit, kite.KindDelayed:
-			decided(&t, operate.Committed, f)
+		case kite.KindCommit:
+			if f.DueMs == 0 { // else its time came, and it was committed before
+				decided(&t, operate.Committed, f)
+			}
 			t.Seq = uint64(f.Seq)
+		case kite.KindDelayed:
+			if t.State != "" { // else it never was a transaction
+				decided(&t, operate.Committed, f)
+			}
 		case kite.KindRollback:
 			decided(&t, operate.RolledBack, f)
 		case kite.KindPark:
