@@ -15,8 +15,21 @@ type FlowStats struct {
 	// Acquired counts the deliveries, every attempt, that the group's watermark let through. Fly messages
 	// are not held to it and counted by Flown.
 	Acquired, Flown int64
-	// Unsettled is how many messages of the topic the group has not settled.
-	Unsettled int64
+	// Unsettled is how many messages of the topic the group has not settled, and Lag how many of them the
+	// cursor has not come to.
+	Unsettled, Lag int64
+	// OldestMs is when the oldest unsettled message was stored, Unix ms; 0: there is none.
+	OldestMs int64
+	// InFlight counts the messages that are with members, in time or late, and Armed those that failed and
+	// wait to be sent again.
+	InFlight, Armed int
+	// Letters counts the dead letters that are not done with, Requeued those of them that are delivered again.
+	Letters  int64
+	Requeued int
+	// Paused is true while an operator holds the deliveries, BreakerOpen while only probes are sent.
+	Paused, BreakerOpen bool
+	// OfflineMs is since when nobody of the group is connected, Unix ms; 0: somebody is.
+	OfflineMs int64
 }
 
 // Stats asks every shard about its flows, in no order. It waits for their current turns, so that counting
