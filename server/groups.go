@@ -14,10 +14,11 @@ import (
 )
 
 // Groups implements admin.Operator. It waits for the flows and the lane, until ctx ends.
-func (s *Server) Groups(ctx context.Context, f operate.Filter) ([]operate.Group, error) {
+func (s *Server) Groups(ctx context.Context, f operate.Filter) (operate.Groups, error) {
+	all := operate.Groups{Groups: []operate.Group{}}
 	stats, err := s.dispatcher.Stats(ctx)
 	if err != nil {
-		return nil, err
+		return all, err
 	}
 	flows := map[[2]string]deliver.FlowStats{}
 	for _, flow := range stats {
@@ -30,7 +31,7 @@ func (s *Server) Groups(ctx context.Context, f operate.Filter) ([]operate.Group,
 	}
 	standings, err := s.lane.Standings(ctx, f.Topic, f.Group)
 	if err != nil {
-		return nil, err
+		return all, err
 	}
 	stood := map[[2]string]*kite.Standing{}
 	for _, standing := range standings {
@@ -40,35 +41,39 @@ func (s *Server) Groups(ctx context.Context, f operate.Filter) ([]operate.Group,
 			flows[key] = deliver.FlowStats{Topic: standing.Topic, Group: standing.Group, Durable: true}
 		}
 	}
-	groups := []operate.Group{}
 	for key, flow := range flows {
 		if (f.Topic == "" || f.Topic == flow.Topic) && (f.Group == "" || f.Group == flow.Group) {
-			groups = append(groups, s.group(&flow, stood[key]))
+			all.Groups = append(all.Groups, s.group(&flow, stood[key]))
 		}
 	}
-	slices.SortFunc(groups, func(a, b operate.Group) int {
+	for _, bad := range *s.bad.Load() {
+		if (f.Topic == "" || f.Topic == bad.Topic) && (f.Group == "" || f.Group == bad.Group) {
+			all.Bad = append(all.Bad, bad)
+		}
+	}
+	slices.SortFunc(all.Groups, func(a, b operate.Group) int {
 		return cmp.Or(cmp.Compare(a.Topic, b.Topic), cmp.Compare(a.Group, b.Group))
 	})
-	return groups, nil
+	return all, nil
 }
 
 func (s *Server) group(f *deliver.FlowStats, standing *kite.Standing) operate.Group {
 	_, next := s.journal.Bounds(f.Topic)
 	g := operate.Group{
 		Topic: f.Topic, Group: f.Group, Bound: f.Bound, Durable: f.Durable, Members: []string{}, Head: uint64(next - 1),
+		OldestMs: f.OldestMs, InFlight: f.InFlight, Armed: f.Armed, BreakerOpen: f.BreakerOpen, OfflineMs: f.OfflineMs,
 	}
 	for _, m := range s.directory.Members(f.Group) {
 		g.Members = append(g.Members, m.Conn.RemoteAddr())
-		g.InFlight += m.InFlight()
 	}
 	slices.Sort(g.Members)
 	if f.Durable && f.Bound {
-		g.Lag = f.Unsettled
+		g.Lag, g.Unsettled = f.Lag, f.Unsettled
 	}
 	if standing == nil {
 		standing = &kite.Standing{}
 	}
-	g.Next, g.Armed, g.Paused = uint64(standing.Floor()), len(standing.Retries), standing.Paused
+	g.Next, g.Paused = uint64(standing.Floor()), standing.Paused
 	g.Dead = s.dead(f.Topic, f.Group, standing)
 	return g
 }
@@ -85,14 +90,14 @@ func (s *Server) dead(topic, group string, standing *kite.Standing) int64 {
 
 // oneGroup returns the group on the topic, or an error that says that there is none.
 func (s *Server) oneGroup(ctx context.Context, topic, group string) (operate.Group, error) {
-	groups, err := s.Groups(ctx, operate.Filter{Topic: topic, Group: group})
-	if err == nil && len(groups) == 0 {
+	all, err := s.Groups(ctx, operate.Filter{Topic: topic, Group: group})
+	if err == nil && len(all.Groups) == 0 {
 		err = kite.Errorf(kite.NotServed, "group %q on topic %q: it is not bound here, and never was", group, topic)
 	}
 	if err != nil {
 		return operate.Group{}, err
 	}
-	return groups[0], nil
+	return all.Groups[0], nil
 }
 
 // Pause implements admin.Operator.

@@ -22,6 +22,7 @@ import (
 	"github.com/kiteq/kiteq/handler/session"
 	"github.com/kiteq/kiteq/handler/txn"
 	"github.com/kiteq/kiteq/internal/kite"
+	"github.com/kiteq/kiteq/internal/operate"
 	"github.com/kiteq/kiteq/registry"
 	"github.com/kiteq/kiteq/registry/embedded"
 	"github.com/kiteq/kiteq/registry/zk"
@@ -64,9 +65,10 @@ type Server struct {
 	serving    atomic.Bool
 	// badBindings counts what was left out of the routes.
 	badBindings atomic.Int64
-	reloads     chan chan<- reloaded // who asks Run to reload
-	started     chan struct{}        // closed when clients can find the broker
-	closing     chan struct{}        // closed when Run answers no reload any more
+	bad         atomic.Pointer[[]operate.BadBinding] // of the newest picture
+	reloads     chan chan<- reloaded                 // who asks Run to reload
+	started     chan struct{}                        // closed when clients can find the broker
+	closing     chan struct{}                        // closed when Run answers no reload any more
 }
 
 // New opens the store, replays it and makes the parts, upstream last. An error names the value and what
@@ -77,6 +79,7 @@ func New(c conf.Config, control Control, log *slog.Logger) (_ *Server, err error
 		reloads: make(chan chan<- reloaded), started: make(chan struct{}), closing: make(chan struct{}),
 	}
 	s.topics.Store(&c.Topics)
+	s.bad.Store(&[]operate.BadBinding{})
 	defer func() {
 		if err != nil {
 			s.release()
@@ -363,9 +366,11 @@ func (s *Server) bindings(loaded chan struct{}) func(bindings registry.Bindings)
 	complained := map[string]bool{}
 	return func(bindings registry.Bindings) {
 		var routes []kite.Route
+		var left []operate.BadBinding
 		for topic, groups := range bindings {
 			for _, g := range groups {
 				for _, bad := range g.Bad {
+					left = append(left, operate.BadBinding{Topic: topic, Group: g.Group, Error: bad.Error()})
 					if !complained[bad.Error()] {
 						if len(complained) >= maxComplaints {
 							clear(complained)
@@ -380,6 +385,7 @@ func (s *Server) bindings(loaded chan struct{}) func(bindings registry.Bindings)
 				}
 			}
 		}
+		s.bad.Store(&left)
 		s.exchange.Swap(slices.Collect(maps.Keys(bindings)), routes)
 		s.dispatcher.Routes(s.exchange.Routes())
 		s.log.Info("bindings read", "routes", len(routes))

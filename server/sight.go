@@ -1,114 +1,136 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 
+	"github.com/kiteq/kiteq/handler/deliver"
 	"github.com/kiteq/kiteq/internal/kite"
 	"github.com/kiteq/kiteq/internal/operate"
 )
 
-// tellGroups says for each group of the topic how it stands with a committed message.
-func (s *Server) tellGroups(ctx context.Context, m told, facts []fact) (events []operate.Event, err error) {
-	standings, err := s.lane.Standings(ctx, m.topic, "")
+// tellGroups says for each group of the topic how it stands with a committed message: what its flow says, and
+// for groups without one what they had recorded.
+func (s *Server) tellGroups(ctx context.Context, id kite.MessageID, m told, facts []fact) (events []operate.Event, err error) {
+	sights, err := s.dispatcher.Look(ctx, m.topic, m.seq, id)
 	if err != nil {
 		return nil, err
 	}
-	stood := map[string]*kite.Standing{}
-	for _, standing := range standings {
-		stood[standing.Group] = standing.Standing
-	}
-	routes := 0
-	for _, route := range s.exchange.Routes() {
-		if route.Topic != m.topic {
-			continue
+	seen := map[string]bool{}
+	for i := range sights {
+		g := &sights[i]
+		seen[g.Group] = true
+		for _, e := range tellSight(g, m) {
+			e.Group = g.Group
+			events = append(events, e)
 		}
-		routes++
-		standing := stood[route.Group]
-		if standing == nil {
-			standing = &kite.Standing{}
-		}
-		delete(stood, route.Group)
-		e := s.tellGroup(&route, standing, m, facts)
-		e.Group = route.Group
-		events = append(events, e)
 	}
-	if routes == 0 {
-		events = append(events, operate.Event{What: operate.Unrouted, Text: "no group is bound to topic " + m.topic})
-	}
-	for group, standing := range stood {
-		events = append(events, operate.Event{What: operate.Unknown, Group: group, Text: "no longer bound; " + settledText(standing, m.seq)})
-	}
-	return events, nil
+	recorded, err := s.tellRecorded(ctx, m, facts, seen)
+	return append(events, recorded...), err
 }
 
-func settledText(standing *kite.Standing, seq kite.Seq) string {
-	if standing.Contains(seq) {
-		return "it had answered or passed over the message"
+// tellSight tells the attempts, and then how it stands now.
+func tellSight(g *deliver.GroupSight, m told) (events []operate.Event) {
+	add := func(atMs int64, what, format string, args ...any) {
+		events = append(events, operate.Event{AtMs: atMs, What: what, Text: fmt.Sprintf(format, args...)})
 	}
-	return "it had not answered the message"
+	for _, a := range g.Failed {
+		add(a.EndedMs, operate.Failed, "attempt %d, sent to %s at %s: %s", a.Number, member(a.Member), moment(a.SentMs), a.Feedback)
+	}
+	for _, a := range g.Sent {
+		late := ""
+		if a.Late {
+			late = " in time, and the member still has it"
+		}
+		add(a.SentMs, operate.InFlight, "attempt %d sent to %s, not answered yet%s", a.Number, member(a.Member), late)
+	}
+	if n := int(g.Attempts) - len(g.Failed) - len(g.Sent); n > 0 && (g.Stage == deliver.StageArmed || g.Stage == deliver.StageInFlight) {
+		add(0, operate.Unknown, "%d attempts before; to whom and what came of them is not known any more", n)
+	}
+	switch g.Stage {
+	case deliver.StageUnmatched:
+		add(0, operate.Unmatched, "none of its %d bindings takes the type %q%s", len(g.Bindings), m.messageType, nearestOf(g))
+	case deliver.StageArmed:
+		add(g.DueMs, operate.Armed, "%d attempts failed; the next is due", g.Attempts)
+	case deliver.StageDying:
+		add(0, operate.Dying, "its dead letter is being written: %s", g.Reason)
+	case deliver.StageDead:
+		add(0, operate.Dead, "dead letter %d%s: %s", g.Letter, letterText(g), g.Reason)
+	case deliver.StageSettled:
+		add(0, operate.Settled, "answered, or passed over")
+	case deliver.StageUnknown:
+		add(0, operate.Unknown, "not settled, and its bytes were removed")
+	}
+	for _, w := range g.Waits {
+		add(0, operate.Waiting, "%s", waitText(w, g))
+	}
+	if g.Stage == deliver.StageWaiting && len(g.Waits) == 0 {
+		add(0, operate.Waiting, "about to be sent")
+	}
+	return events
 }
 
-// tellGroup tells of a bound group, the first reason that holds.
-func (s *Server) tellGroup(route *kite.Route, standing *kite.Standing, m told, facts []fact) operate.Event {
-	matcher, _ := kite.NewMatcher(route.Bindings) // what is bad in them was logged
-	retry, armed := standing.Retries[m.seq]
+func member(addr string) string { return cmp.Or(addr, "a member that is not known any more") }
+
+func nearestOf(g *deliver.GroupSight) string {
+	if g.Nearest < 0 || g.Nearest >= len(g.Bindings) {
+		return ""
+	}
+	b := g.Bindings[g.Nearest]
+	return fmt.Sprintf("; the nearest is %s %q", b.Type, b.MessageType)
+}
+
+func letterText(g *deliver.GroupSight) string {
 	switch {
-	case !matcher.Matches([]byte(m.messageType)):
-		return operate.Event{What: operate.Unmatched, Text: fmt.Sprintf("none of its %d bindings wants the type %q; the nearest is %s", len(route.Bindings), m.messageType, nearest(route.Bindings, m.messageType))}
-	case buried(facts, route.Group):
-		return operate.Event{What: operate.Settled, Text: "ended in the dead letters"}
-	case standing.Contains(m.seq) && m.storedMs < route.SinceMs-s.config.Delivery.BindSkew.Milliseconds():
-		return operate.Event{What: operate.Unmatched, Text: "bound since " + moment(route.SinceMs) + ", after the message was stored"}
-	case standing.Contains(m.seq):
-		return operate.Event{What: operate.Settled, Text: "delivered and answered, or passed over"}
-	case armed:
-		return operate.Event{AtMs: retry.DueMs, What: operate.Armed, Text: fmt.Sprintf("attempt %d failed; the next is due", retry.Attempts)}
-	case standing.Paused:
-		return operate.Event{What: operate.Waiting, Text: "an operator has paused the group"}
-	case !s.directory.Online(route.Group):
-		return operate.Event{What: operate.Waiting, Text: "nobody of the group is connected to this broker"}
+	case g.Discarded:
+		return ", done with"
+	case g.Requeued:
+		return ", being delivered again"
 	}
-	return operate.Event{What: operate.Waiting, Text: fmt.Sprintf("not answered yet; the group has settled what is below seq %d", standing.Floor())}
+	return ""
 }
 
-// buried tells whether the message is among the group's dead letters, as the newest that is known of it there.
-func buried(facts []fact, group string) bool {
-	for i := len(facts) - 1; i >= 0; i-- {
-		if f := &facts[i]; string(f.Group) == group && f.Kind == kite.KindDead {
-			return true
+// waitText says why nothing is sent.
+func waitText(w deliver.Wait, g *deliver.GroupSight) string {
+	text := string(w.Cause)
+	switch w.Cause {
+	case deliver.CauseUnbound:
+		text = "its binding is gone; its place is kept"
+	case deliver.CausePaused:
+		text = "an operator has paused the group"
+	case deliver.CauseOffline:
+		text = "nobody of the group is connected"
+	case deliver.CauseBreaker:
+		text = "every delivery failed: the breaker is open"
+		if w.UntilMs == 0 {
+			text += ", one probe is on its way"
 		}
-	}
-	return false
-}
-
-// nearest describes the binding whose text is most like the type.
-func nearest(bindings []kite.Binding, messageType string) string {
-	best, distance := "none", -1
-	for _, b := range bindings {
-		if d := edits(b.MessageType, messageType); distance < 0 || d < distance {
-			best, distance = fmt.Sprintf("%s %q", b.Type, b.MessageType), d
+	case deliver.CauseWatermark:
+		text = "over the group's watermark of deliveries a second"
+	case deliver.CauseRead:
+		text = "the journal could not be read; the log says where"
+	case deliver.CauseJournal:
+		text = "the journal takes no dead letter now"
+	case deliver.CauseHeld:
+		text = fmt.Sprintf("held behind seq %d: the group takes the topic in order", w.Seq)
+		if w.Property != "" {
+			text = fmt.Sprintf("held behind seq %d, which has the same %s", w.Seq, w.Property)
 		}
+	case deliver.CauseChanging:
+		text = "the order of the group changed: what is under way ends first"
+	case deliver.CauseWindow:
+		text = "the group's window is full: too many are in flight or armed"
+	case deliver.CauseNoCredit:
+		text = "no member can take more: each has its share unanswered, or is warming up"
+	case deliver.CauseBehind:
+		text = fmt.Sprintf("the group has come to seq %d", g.Cursor)
 	}
-	return best
-}
-
-// edits counts how many bytes must be changed, added or removed to make b of a. Types and patterns are short.
-func edits(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
+	if w.SinceMs > 0 {
+		text += ", since " + moment(w.SinceMs)
 	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost = 1 + min(diagonal, row[j], row[j+1])
-			}
-			diagonal, row[j+1] = row[j+1], cost
-		}
+	if w.UntilMs > 0 {
+		text += ", until " + moment(w.UntilMs)
 	}
-	return row[len(b)]
+	return text
 }

@@ -25,7 +25,7 @@ func (s *Server) Story(ctx context.Context, id kite.MessageID) (operate.Story, e
 	m := tellFacts(&story, facts)
 	s.tellSilence(&story, id, m)
 	if m.seq > 0 {
-		groups, err := s.tellGroups(ctx, m, facts)
+		groups, err := s.tellGroups(ctx, id, m, facts)
 		if err != nil {
 			return story, err
 		}

@@ -89,7 +89,7 @@ func (g *globals) control(ctx context.Context, args []string, to func(func(desk)
 func newFlows(g *globals) *cobra.Command {
 	return &cobra.Command{
 		Use:   "flows [TOPIC]",
-		Short: "List how far the groups are: lag, in flight, dead letters, paused",
+		Short: "List how far the groups are: unsettled, in flight, dead letters, paused",
 		Example: `  kiteqctl flows
   kiteqctl flows trade --group s-books -o json`,
 		Args: names(1, "TOPIC"),
@@ -111,9 +111,9 @@ func newFlows(g *globals) *cobra.Command {
 }
 
 func (g *globals) printFlows(rows []placed[operate.Group]) error {
-	return g.table("TOPIC\tGROUP\tMEMBERS\tNEXT\tHEAD\tLAG\tIN-FLIGHT\tARMED\tDEAD\tPAUSED\tBROKER", len(rows), func(i int) (any, string) {
+	return g.table("TOPIC\tGROUP\tMEMBERS\tNEXT\tHEAD\tUNSETTLED\tIN-FLIGHT\tARMED\tDEAD\tPAUSED\tBROKER", len(rows), func(i int) (any, string) {
 		f := rows[i].Entry
 		return rows[i], fmt.Sprintf("%s\t%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%v\t%s", f.Topic, f.Group, len(f.Members),
-			f.Next, f.Head, f.Lag, f.InFlight, f.Armed, f.Dead, f.Paused, rows[i].Broker)
+			f.Next, f.Head, f.Unsettled, f.InFlight, f.Armed, f.Dead, f.Paused, rows[i].Broker)
 	})
 }

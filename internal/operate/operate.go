@@ -84,18 +84,23 @@ type Transactions struct {
 
 // Group is one topic on its way to one consumer group.
 type Group struct {
-	Topic    string   `json:"topic"`
-	Group    string   `json:"group"`
-	Bound    bool     `json:"bound"` // false: its bindings are gone
-	Durable  bool     `json:"durable"`
-	Members  []string `json:"members"`   // ip:port
-	Next     uint64   `json:"next"`      // the lowest Seq that is not settled
-	Head     uint64   `json:"head"`      // the topic's newest Seq
-	Lag      int64    `json:"lag"`       // messages not settled; 0 for a group that is not durable
-	InFlight int      `json:"in_flight"` // sent and not answered
-	Armed    int      `json:"armed"`     // to be sent again
-	Dead     int64    `json:"dead"`      // dead letters that nobody has discarded
-	Paused   bool     `json:"paused"`
+	Topic   string   `json:"topic"`
+	Group   string   `json:"group"`
+	Bound   bool     `json:"bound"` // false: its bindings are gone
+	Durable bool     `json:"durable"`
+	Members []string `json:"members"` // ip:port
+	Next    uint64   `json:"next"`    // the lowest Seq that is not settled
+	Head    uint64   `json:"head"`    // the topic's newest Seq
+	Lag     int64    `json:"lag"`     // messages that the group has not come to
+	// Unsettled is how many messages are not settled: those, and what is in flight or armed.
+	Unsettled   int64 `json:"unsettled"`
+	OldestMs    int64 `json:"oldest_ms,omitempty"`  // when the oldest of them was stored, Unix ms
+	InFlight    int   `json:"in_flight"`            // sent and not answered
+	Armed       int   `json:"armed"`                // to be sent again
+	BreakerOpen bool  `json:"breaker_open"`         // all failed: only probes are sent
+	OfflineMs   int64 `json:"offline_ms,omitempty"` // since when nobody of the group is connected, Unix ms
+	Dead        int64 `json:"dead"`                 // dead letters that nobody has discarded
+	Paused      bool  `json:"paused"`
 	// Repeat is true when an order found done what it wanted.
 	Repeat bool `json:"repeat,omitempty"`
 }
@@ -103,7 +108,15 @@ type Group struct {
 // Groups is the answer of GET /groups.
 type Groups struct {
 	Groups []Group `json:"groups"`
-	Next   string  `json:"next,omitempty"`
+	// Bad are bindings that were left out because they cannot be understood.
+	Bad []BadBinding `json:"bad,omitempty"`
+}
+
+// BadBinding is one that is left out, such as a pattern that does not compile.
+type BadBinding struct {
+	Topic string `json:"topic"`
+	Group string `json:"group"`
+	Error string `json:"error"`
 }
 
 // Letter is a dead letter. N is its place among those of its topic and group.

@@ -40,7 +40,9 @@ const (
 
 	// About a group, now.
 
+	Dying     = "dying"     // its dead letter is being written
 	Unmatched = "unmatched" // none of its bindings wants the type
+	BadBound  = "bad"       // one of its bindings is left out, and why
 	Waiting   = "waiting"   // not sent yet, and why
 	InFlight  = "in-flight" // sent, not answered
 	Armed     = "armed"     // failed, to be sent again

@@ -44,8 +44,8 @@ func (s *scripted) Decide(_ context.Context, id kite.MessageID, d Decision, note
 	return operate.Transaction{}, s.note("%s %v %+v", d, id, note)
 }
 
-func (s *scripted) Groups(_ context.Context, f operate.Filter) ([]operate.Group, error) {
-	return []operate.Group{}, s.note("groups %+v", f)
+func (s *scripted) Groups(_ context.Context, f operate.Filter) (operate.Groups, error) {
+	return operate.Groups{}, s.note("groups %+v", f)
 }
 
 func (s *scripted) Pause(_ context.Context, topic, group string, paused bool, note kite.Note) (operate.Group, error) {

@@ -43,7 +43,7 @@ type Transactor interface {
 // Director knows the consumer groups and what is delivered to them.
 type Director interface {
 	// Groups lists by topic and group; After and Limit of the filter are not looked at.
-	Groups(ctx context.Context, f operate.Filter) ([]operate.Group, error)
+	Groups(ctx context.Context, f operate.Filter) (operate.Groups, error)
 	Pause(ctx context.Context, topic, group string, paused bool, note kite.Note) (operate.Group, error)
 	Seek(ctx context.Context, topic, group string, to operate.Seek, note kite.Note) (operate.Group, error)
 }

@@ -60,8 +60,7 @@ func (d *desk) groups(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	groups, err := d.operator.Groups(r.Context(), f)
-	return operate.Groups{Groups: groups}, err
+	return d.operator.Groups(r.Context(), f)
 }
 
 func (d *desk) direct(r *http.Request) (any, error) {
