@@ -7,6 +7,7 @@ import (
 
 	libzk "github.com/go-zookeeper/zk"
 
+	"github.com/kiteq/kiteq/internal/operate"
 	"github.com/kiteq/kiteq/internal/zktest"
 )
 
@@ -39,6 +40,10 @@ func TestBadBindings(t *testing.T) {
 	}
 	if n := s.badBindings.Load(); n != 3 {
 		t.Errorf("%d bad bindings counted, want 3", n)
+	}
+	groups, err := s.Groups(t.Context(), operate.Filter{Topic: "trade", Group: "s-mixed"})
+	if err != nil || len(groups.Bad) != 2 || !strings.Contains(groups.Bad[0].Error, "pay(") || !strings.Contains(groups.Bad[0].Error, "RE2") {
+		t.Errorf("operators see %+v, %v", groups.Bad, err)
 	}
 	for _, want := range []string{"group=s-json", "pay(", "bindType 7"} {
 		if !strings.Contains(log.String(), want) {

@@ -39,11 +39,11 @@ func tellSight(g *deliver.GroupSight, m told) (events []operate.Event) {
 		add(a.EndedMs, operate.Failed, "attempt %d, sent to %s at %s: %s", a.Number, member(a.Member), moment(a.SentMs), a.Feedback)
 	}
 	for _, a := range g.Sent {
-		late := ""
+		late := "not answered yet"
 		if a.Late {
-			late = " in time, and the member still has it"
+			late = "not answered in time, and the member still has it"
 		}
-		add(a.SentMs, operate.InFlight, "attempt %d sent to %s, not answered yet%s", a.Number, member(a.Member), late)
+		add(a.SentMs, operate.InFlight, "attempt %d sent to %s, %s", a.Number, member(a.Member), late)
 	}
 	if n := int(g.Attempts) - len(g.Failed) - len(g.Sent); n > 0 && (g.Stage == deliver.StageArmed || g.Stage == deliver.StageInFlight) {
 		add(0, operate.Unknown, "%d attempts before; to whom and what came of them is not known any more", n)
