@@ -153,36 +153,39 @@ func byWhom(n kite.Note) string {
 	return by(n)
 }
 
-// tellSilence tells what the checker did about an undecided message. It knows of nothing before the start.
+// tellSilence tells what the checker did about a message while it was undecided. It knows of nothing before the
+// start, and of decided ones only the newest.
 func (s *Server) tellSilence(story *operate.Story, id kite.MessageID, m told) {
-	sight, undecided := s.checker.Look(id)
-	if !undecided {
-		return
-	}
 	add := func(atMs int64, what, format string, args ...any) {
 		story.Events = append(story.Events, operate.Event{AtMs: atMs, What: what, Text: fmt.Sprintf(format, args...)})
 	}
-	if m.preparedMs < s.madeMs {
+	sight, undecided := s.checker.Look(id)
+	if !undecided {
+		sight, _ = s.checker.Recall(id)
+	}
+	if sight.Checks > 0 {
+		add(sight.AskedMs, operate.Checked, "check %d sent to %s", sight.Checks, sight.Asked)
+	}
+	if sight.AnsweredMs > 0 {
+		add(sight.AnsweredMs, operate.Answered, "%s answered a check and could not decide", sight.Answered)
+	}
+	if m.preparedMs > 0 && m.preparedMs < s.madeMs && (undecided || sight.Checks > 0) {
 		add(s.madeMs, operate.Unknown, "the broker started; which checks it sent before is not known")
 	}
 	switch {
-	case sight.Checks > 0:
-		add(sight.AskedMs, operate.Checked, "check %d sent to %s", sight.Checks, sight.Asked)
-	case !sight.Parked:
+	case !undecided:
+		return
+	case sight.Parked:
+		add(sight.NextMs, operate.NextCheck, "rolled back if nobody has decided by then")
+		return
+	case sight.Checks == 0:
 		online := "its group is connected"
 		if !s.directory.Online(story.Publisher) {
 			online = fmt.Sprintf("nobody of group %s is connected, and checks wait for that", story.Publisher)
 		}
 		add(0, operate.Waiting, "no check sent yet; %s", online)
 	}
-	if sight.AnsweredMs > 0 {
-		add(sight.AnsweredMs, operate.Answered, "%s answered a check and could not decide", sight.Answered)
-	}
-	if sight.Parked {
-		add(sight.NextMs, operate.NextCheck, "rolled back if nobody has decided by then")
-	} else {
-		add(sight.NextMs, operate.NextCheck, "the next check is due")
-	}
+	add(sight.NextMs, operate.NextCheck, "the next check is due")
 }
 
 // moment writes a time as the log does.

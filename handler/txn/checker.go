@@ -39,8 +39,9 @@ type Checker struct {
 
 	wake chan struct{} // capacity 1
 
-	mu   sync.Mutex
-	book book
+	mu      sync.Mutex
+	book    book
+	decided memory
 }
 
 // New returns a checker that asks nothing before Run.
@@ -123,6 +124,7 @@ func (c *Checker) noteLocked(item *kite.Item) {
 	case kite.KindCommit, kite.KindRollback, kite.KindDelayed:
 		if p != nil {
 			c.book.remove(p)
+			c.decided.add(p)
 		}
 	case kite.KindPark:
 		if p != nil {

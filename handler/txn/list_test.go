@@ -60,3 +60,26 @@ func TestCheckNow(t *testing.T) {
 		}
 	})
 }
+
+// TestRecall remembers the checks of the newest decided transactions, and nothing of those without.
+func TestRecall(t *testing.T) {
+	t.Parallel()
+	run(t, Options{First: time.Second}, func(t *testing.T, r *rig) {
+		r.tell(item(kite.KindPrepared, 0), item(kite.KindCommit, 0))
+		for i := range maxDecided + 1 {
+			r.tell(item(kite.KindPrepared, i+1))
+		}
+		pass(2 * time.Second)
+		for i := range maxDecided + 1 {
+			r.tell(item(kite.KindRollback, i+1))
+		}
+		for n, want := range map[int]bool{0: false, 1: false, 2: true, maxDecided + 1: true} {
+			if s, ok := r.Recall(id(n)); ok != want || ok && s.Checks != 1 {
+				t.Errorf("%d: %+v, %v, want %v", n, s, ok, want)
+			}
+		}
+		if len(r.decided.sights) != maxDecided {
+			t.Errorf("%d are remembered", len(r.decided.sights))
+		}
+	})
+}

@@ -29,6 +29,39 @@ func (c *Checker) Look(id kite.MessageID) (s Sight, ok bool) {
 	return p.sight(), true
 }
 
+// Recall returns what had been seen of a decided transaction that was asked about. Only the newest are
+// remembered.
+func (c *Checker) Recall(id kite.MessageID) (s Sight, ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s, ok = c.decided.sights[id]
+	return s, ok
+}
+
+// maxDecided is how many decided transactions are remembered, some 200 bytes each.
+const maxDecided = 4096
+
+// memory holds what was seen of the newest decided transactions. One that was never asked about, which is
+// nearly every one, leaves nothing.
+type memory struct {
+	sights map[kite.MessageID]Sight
+	order  [maxDecided]kite.MessageID // a ring
+	next   int
+}
+
+func (m *memory) add(p *pending) {
+	if p.checks == 0 {
+		return
+	}
+	if m.sights == nil {
+		m.sights = map[kite.MessageID]Sight{}
+	}
+	delete(m.sights, m.order[m.next])
+	m.order[m.next] = p.id
+	m.next = (m.next + 1) % maxDecided
+	m.sights[p.id] = p.sight()
+}
+
 func (p *pending) sight() Sight {
 	return Sight{
 		Checks: int(p.checks), Asked: p.asked, AskedMs: p.askedMs,

@@ -19,6 +19,7 @@ const topic = "trade"
 type broker struct {
 	addr   string
 	zkhost string
+	admin  string
 	log    string // a file
 	cmd    *exec.Cmd
 	exited chan struct{}
@@ -41,10 +42,14 @@ func startBroker(path, dir string) (*broker, error) {
 		return nil, err
 	}
 	b := &broker{log: filepath.Join(dir, "broker.log"), exited: make(chan struct{})}
-	for _, addr := range []*string{&b.addr, &b.zkhost} {
+	for _, addr := range []*string{&b.addr, &b.zkhost, &b.admin} {
 		if *addr, err = freeAddr(); err != nil {
 			return nil, err
 		}
+	}
+	_, adminPort, err := net.SplitHostPort(b.admin)
+	if err != nil {
+		return nil, err
 	}
 	file := filepath.Join(dir, "kiteq.toml")
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
@@ -56,7 +61,7 @@ func startBroker(path, dir string) (*broker, error) {
 	}
 	defer log.Close() // the process has its own
 	b.cmd = exec.Command(path,
-		"-bind="+b.addr, "-pport=-1", "-topics="+topic, "-configPath="+file,
+		"-bind="+b.addr, "-pport="+adminPort, "-topics="+topic, "-configPath="+file,
 		"-zkhost=embedded://"+b.zkhost+"?data="+filepath.Join(dir, "registry"),
 		"-db=mmap://"+filepath.Join(dir, "journal")+"?segment=16MiB")
 	b.cmd.Stdout, b.cmd.Stderr = log, log

@@ -27,6 +27,7 @@ func TestDemo(t *testing.T) {
 	for _, line := range []string{
 		"3 of 3: Ann, Eva, Gus", "4 of 4: Ann, Cid, Eva, Gus", "5 of 5: Ann, Cid, Dora, Eva, Gus",
 		"row true, answers commit", "row false, answers rollback",
+		"kiteqctl explain", "prepared by group p-till", "committed as seq", "rolled back by 127.0.0.1:",
 	} {
 		if !strings.Contains(string(out), line) {
 			t.Errorf("it does not say %q:\n%s", line, out)

@@ -34,6 +34,7 @@ type play struct {
 	ledger  ledger
 	till    *client.Client
 	decided chan string // ids that a check has decided
+	unpaid  string      // the payment whose till was killed before the row
 }
 
 func newPlay(b *broker, l ledger) *play {
@@ -172,12 +173,16 @@ func (p *play) diesAfterPaying(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return p.expect(ctx, id, vipPaid, what, membership, statistics, audit)
+	if err := p.expect(ctx, id, vipPaid, what, membership, statistics, audit); err != nil {
+		return err
+	}
+	return p.explain(ctx, id)
 }
 
 func (p *play) diesBeforePaying(ctx context.Context) error {
 	p.scene("Finn buys a membership, and the till is killed before the row: nobody may hear of it")
-	_, err := p.die(ctx, "Finn, 12 months", false)
+	var err error
+	p.unpaid, err = p.die(ctx, "Finn, 12 months", false)
 	return err
 }
 
@@ -209,7 +214,11 @@ func (p *play) closes(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return p.expect(ctx, id, vipPaid, what, membership, statistics, audit)
+	if err := p.expect(ctx, id, vipPaid, what, membership, statistics, audit); err != nil {
+		return err
+	}
+	p.scene("And what became of Finn's payment?")
+	return p.explain(ctx, p.unpaid)
 }
 
 // closePatience is how long the clients may take to finish.

@@ -209,6 +209,7 @@ func decided(t *testing.T, o operator, tx string) {
 		t.Errorf("%d %s", status, text)
 	}
 	o.expect(tx, operate.Committed, "", "seq 2", "operator ann", "the row is there")
+	o.expect(tx, operate.Checked, "", "127.0.0.1:") // it is told after the decision, too
 	o.expect(tx, operate.Refused, "", "rollback by operator bob", "no")
 	o.expect(tx, operate.Settled, "s-books")
 	o.must("GET", "/transactions", "", &all)

@@ -21,7 +21,7 @@ var table = []row{
 	{".", []string{"server", "conf"}},
 	{"cmd/kiteqctl", []string{"client", "registry/...", "store/...", "internal/kite", "internal/operate", "internal/protocol"}},
 	{"cmd/kiteq-bench", []string{"client", "internal/kite", "internal/protocol"}},
-	{"internal/demo", []string{"client"}},
+	{"internal/demo", []string{"client", "internal/operate"}},
 	// L4: the assembly and the configuration
 	{"server", []string{
 		"conf", "handler/...", "server/transport", "server/admin", "registry/...", "store/...",
