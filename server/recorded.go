@@ -65,7 +65,7 @@ func (s *Server) tellGroup(route *kite.Route, standing *kite.Standing, m told, f
 	retry, armed := standing.Retries[m.seq]
 	switch {
 	case !matcher.Matches([]byte(m.messageType)):
-		return operate.Event{What: operate.Unmatched, Text: fmt.Sprintf("none of its %d bindings wants the type %q; the nearest is %s", len(route.Bindings), m.messageType, nearest(route.Bindings, m.messageType))}
+		return operate.Event{What: operate.Unmatched, Text: fmt.Sprintf("no binding of the group takes the type %q; the nearest is %s", m.messageType, nearest(route.Bindings, m.messageType))}
 	case buried(facts, route.Group):
 		return operate.Event{What: operate.Settled, Text: "ended in the dead letters"}
 	case standing.Contains(m.seq) && m.storedMs < route.SinceMs-s.config.Delivery.BindSkew.Milliseconds():

@@ -50,7 +50,7 @@ func tellSight(g *deliver.GroupSight, m told) (events []operate.Event) {
 	}
 	switch g.Stage {
 	case deliver.StageUnmatched:
-		add(0, operate.Unmatched, "none of its %d bindings takes the type %q%s", len(g.Bindings), m.messageType, nearestOf(g))
+		add(0, operate.Unmatched, "no binding of the group takes the type %q%s", m.messageType, nearestOf(g))
 	case deliver.StageArmed:
 		add(g.DueMs, operate.Armed, "%d attempts failed; the next is due", g.Attempts)
 	case deliver.StageDying:

@@ -156,9 +156,11 @@ func byWhom(n kite.Note) string {
 // tellSilence tells what the checker did about a message while it was undecided. It knows of nothing before the
 // start, and of decided ones only the newest.
 func (s *Server) tellSilence(story *operate.Story, id kite.MessageID, m told) {
+	var seen []operate.Event
 	add := func(atMs int64, what, format string, args ...any) {
-		story.Events = append(story.Events, operate.Event{AtMs: atMs, What: what, Text: fmt.Sprintf(format, args...)})
+		seen = append(seen, operate.Event{AtMs: atMs, What: what, Text: fmt.Sprintf(format, args...)})
 	}
+	defer func() { story.Events = append(seen, story.Events...) }() // a check comes before the decision of its ms
 	sight, undecided := s.checker.Look(id)
 	if !undecided {
 		sight, _ = s.checker.Recall(id)

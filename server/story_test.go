@@ -101,7 +101,7 @@ func TestTellSight(t *testing.T) {
 	}{
 		"not matched": {
 			deliver.GroupSight{Stage: deliver.StageUnmatched, Nearest: 1, Bindings: []kite.Binding{kite.Direct("s", "t", "refund"), kite.Direct("s", "t", "paix")}},
-			[]line{{operate.Unmatched, `none of its 2 bindings takes the type "paid"; the nearest is direct "paix"`}},
+			[]line{{operate.Unmatched, `no binding of the group takes the type "paid"; the nearest is direct "paix"`}},
 		},
 		"no binding is near": {deliver.GroupSight{Stage: deliver.StageUnmatched, Nearest: -1}, []line{{operate.Unmatched, `"paid"`}}},
 		"in flight": {
