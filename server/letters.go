@@ -68,9 +68,9 @@ func newLetter(r *kite.Record, topic, group string, standing *kite.Standing, who
 		State: letterState(standing, r.Seq),
 	}
 	if whole {
-		err = open(&letter, &l)
+		open(&letter, &l)
 	}
-	return letter, err
+	return letter, nil
 }
 
 func letterState(standing *kite.Standing, n kite.Seq) string {
@@ -83,11 +83,12 @@ func letterState(standing *kite.Standing, n kite.Seq) string {
 	return operate.Dead
 }
 
-// open adds the message of the dead letter.
-func open(letter *operate.Letter, l *kite.DeadLetter) error {
+// open adds the message of the dead letter: as it lies there, without a header, when it cannot be understood.
+func open(letter *operate.Letter, l *kite.DeadLetter) {
 	var m protocol.MessageView
-	if err := m.Decode(l.Payload); err != nil {
-		return err
+	if m.Decode(l.Payload) != nil {
+		letter.Body = append([]byte{}, l.Payload...)
+		return
 	}
 	h := &m.Header
 	letter.Body = append([]byte{}, m.Body...)
@@ -101,7 +102,6 @@ func open(letter *operate.Letter, l *kite.DeadLetter) error {
 		}
 		letter.Header.Properties[string(key)] = string(value)
 	}
-	return nil
 }
 
 // Letter implements admin.Operator.

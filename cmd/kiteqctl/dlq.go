@@ -101,8 +101,11 @@ func newDLQOne(g *globals, order string) *cobra.Command {
 			if err := g.printLetters([]placed[operate.Letter]{row}); err != nil || order != "show" || g.output == "json" {
 				return err
 			}
+			if letter.Header == nil { // the message could not be understood
+				letter.Header = &operate.Header{}
+			}
 			_, err = fmt.Fprintf(g.out, "feedback: %s\npublisher: %s\nproperties: %v\nbody: %q\n",
-				orDash(letter.Feedback), letter.Header.Group, letter.Header.Properties, letter.Body)
+				orDash(letter.Feedback), orUnknown(letter.Header.Group), letter.Header.Properties, letter.Body)
 			return err
 		}),
 	}
