@@ -3,7 +3,6 @@ package store
 import (
 	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/kiteq/kiteq/internal/kite"
 )
@@ -130,7 +129,7 @@ func Stream(r *kite.Record) string {
 }
 
 // DeadStream names the dead letters of a group on a topic. '/' keeps it apart from topics.
-func DeadStream(topic, group string) string { return topic + "/" + group }
+func DeadStream(topic, group string) string { return kite.DeadStream(topic, group) }
 
 // CutDead returns whose dead letters the stream has; dead is false when it is one of messages.
-func CutDead(stream string) (topic, group string, dead bool) { return strings.Cut(stream, "/") }
+func CutDead(stream string) (topic, group string, dead bool) { return kite.CutDead(stream) }

@@ -110,7 +110,7 @@ func (s *shard) scatter(f *flow, r *kite.Record) bool {
 		return false
 	}
 	if wait := f.bucket.take(s.nowMs); wait > 0 {
-		s.wakeLater(f, wait)
+		s.wakeLater(f, wait, CauseWatermark)
 		return false
 	}
 	f.pending++
@@ -163,7 +163,7 @@ func (s *shard) handCopy(f *flow, l *listener, waits slot, r *kite.Record) (bool
 		return false, err
 	}
 	sl := &s.slots.all[index]
-	waits.flow, waits.member, waits.to, waits.generation = f, l.member, l, sl.generation
+	waits.flow, waits.member, waits.to, waits.generation, waits.sentMs = f, l.member, l, sl.generation, s.nowMs
 	*sl = waits
 	s.slots.watch(index, sent, s.nowMs+s.options.AckTimeout.Milliseconds())
 	return true, nil
@@ -173,10 +173,13 @@ func (s *shard) handCopy(f *flow, l *listener, waits slot, r *kite.Record) (bool
 // the flow can do no more now.
 func (s *shard) pumpCopies(f *flow) bool {
 	b := f.broadcast
-	for _, t := range f.due { // dead letters that the lane had no room for
-		s.finish(f, t.seq, nil)
+	due := f.due // the messages are dead ones that the lane had no room for
+	f.due = slices.DeleteFunc(slices.Clone(due), func(t tried) bool { return !t.letter })
+	for _, t := range due {
+		if !t.letter {
+			s.finish(f, t.seq, nil)
+		}
 	}
-	f.due = f.due[:0]
 	if len(b.listeners) == 0 {
 		s.admitTo(f)
 	}
@@ -221,7 +224,7 @@ func (s *shard) readCopy(f *flow, seq kite.Seq, send func(*kite.Record) bool) bo
 	switch {
 	case err != nil:
 		s.log.Error("read failed, the flow waits", "topic", f.topic, "group", f.group, "seq", seq, "err", err)
-		s.wakeLater(f, readAgain)
+		s.wakeLater(f, readAgain, CauseRead)
 		return false
 	case !found:
 		f.pending--
@@ -251,14 +254,14 @@ func (s *shard) heard(sl *slot, a *kite.Ack) {
 // rearmCopy arranges for the copy to be sent to its member again, or ends it at its limit.
 func (s *shard) rearmCopy(sl *slot, reason string) {
 	f, l := sl.flow, sl.to
-	switch wait := delayMs(sl.attempts); {
+	switch wait := f.retry.delayMs(sl.attempts); {
 	case f.broadcast == nil || !f.broadcast.open(l, sl.seq): // a late answer came
 	case sl.attempts >= sl.limit:
 		s.endCopy(f, l, sl.seq, ending{attempts: sl.attempts, reason: limitReason(sl.limit, reason)}, nil)
 	case wait > 0:
-		s.retries.push(retryEntry{dueMs: s.nowMs + wait, flow: f, to: l, tried: tried{sl.seq, sl.attempts}})
+		s.retries.push(retryEntry{dueMs: s.nowMs + wait, flow: f, to: l, tried: tried{seq: sl.seq, attempts: sl.attempts}})
 	default:
-		l.line.push(tried{sl.seq, sl.attempts})
+		l.line.push(tried{seq: sl.seq, attempts: sl.attempts})
 	}
 }
 
@@ -292,10 +295,10 @@ func (s *shard) finish(f *flow, seq kite.Seq, r *kite.Record) {
 		f.pending--
 	case rd.failed > 0:
 		rd.dying = true
-		t, reason := tried{seq, rd.last.attempts}, fmt.Sprintf("failed at %d of %d members: %s", rd.failed, rd.all, rd.last.reason)
+		t, reason := tried{seq: seq, attempts: rd.last.attempts}, fmt.Sprintf("failed at %d of %d members: %s", rd.failed, rd.all, rd.last.reason)
 		if r == nil {
-			s.buryAt(f, t, reason)
-		} else if !s.bury(f, r, t.attempts, reason) {
+			s.buryAt(f, t, reason, rd.last.reason)
+		} else if !s.bury(f, r, t, reason, rd.last.reason) {
 			s.retries.push(retryEntry{dueMs: s.nowMs + buryAgain, flow: f, tried: t})
 		}
 	case rd.acked:
@@ -361,7 +364,9 @@ func (s *shard) depart(m kite.Member) {
 // until they are recorded.
 func (b *broadcast) forget(f *flow) {
 	for _, t := range f.due {
-		delete(b.rounds, t.seq)
+		if !t.letter {
+			delete(b.rounds, t.seq)
+		}
 	}
 	for seq, rd := range b.rounds {
 		if !rd.dying {

@@ -57,6 +57,7 @@ type Standings func(topic, group string) *kite.Standing
 // credit and their unanswered deliveries have one owner.
 type Dispatcher struct {
 	shards  []*shard
+	reader  Reader
 	seed    maphash.Seed
 	log     *slog.Logger
 	stopped chan struct{} // closed at the end of Run
@@ -64,9 +65,14 @@ type Dispatcher struct {
 
 // New returns a dispatcher that delivers nothing before Run. heads gives each topic's newest Seq.
 func New(o Options, reader Reader, lane Submitter, courier func() Courier, standings Standings, heads map[string]kite.Seq, log *slog.Logger) *Dispatcher {
-	d := &Dispatcher{seed: maphash.MakeSeed(), log: log.With("component", "deliver"), stopped: make(chan struct{})}
+	d := &Dispatcher{reader: reader, seed: maphash.MakeSeed(), log: log.With("component", "deliver"), stopped: make(chan struct{})}
 	for range o.Shards {
 		d.shards = append(d.shards, newShard(o, reader, lane, courier(), standings, heads, d.log))
+	}
+	for stream := range heads {
+		if topic, group, dead := kite.CutDead(stream); dead {
+			d.shard(group).lettersOf(flowKey{topic, group})
+		}
 	}
 	return d
 }
@@ -99,7 +105,8 @@ func (d *Dispatcher) Routes(routes []kite.Route) {
 	}
 }
 
-// Durable is the lane's news: topics have grown, dead letters and progress are recorded.
+// Durable is the lane's news: topics have grown, dead letters and progress are recorded, operators have ordered
+// something.
 func (d *Dispatcher) Durable(batches []*kite.Batch) {
 	heads := make(map[string]kite.Seq, 1)
 	var topic string
@@ -111,6 +118,10 @@ func (d *Dispatcher) Durable(batches []*kite.Batch) {
 		}
 		for i := range b.Items {
 			item := &b.Items[i]
+			if item.Kind == kite.KindOrder {
+				d.ordered(item)
+				continue
+			}
 			if item.Verdict != kite.OK || item.Repeat || item.Seq == 0 || item.Kind == kite.KindDelayed {
 				continue
 			}
@@ -146,7 +157,7 @@ func (d *Dispatcher) Joined(group string) {
 
 // Left says that the member of the group is gone: what it had not answered is sent again.
 func (d *Dispatcher) Left(group string, m kite.Member) {
-	d.shard(group).post(func(e *events) { e.left = append(e.left, m) })
+	d.shard(group).post(func(e *events) { e.left, e.emptier = append(e.left, m), append(e.emptier, group) })
 }
 
 // Fly delivers messages that are not journaled, to whoever is there. The items and what they point to now

@@ -2,6 +2,7 @@ package deliver
 
 import (
 	"log/slog"
+	"slices"
 	"sort"
 
 	"github.com/kiteq/kiteq/internal/kite"
@@ -26,10 +27,15 @@ type flow struct {
 	durable      bool
 	bucket       bucket
 
-	bound   bool // has a route
-	ready   bool // is in the shard's queue
-	blocked bool // nobody in the group can take a message
-	waking  bool // over the watermark; the heap holds when to go on
+	bound    bool  // has a route
+	pausedMs int64 // since when an operator holds the deliveries, Unix ms; 0: nobody does
+	ready    bool  // is in the shard's queue
+	blocked  bool  // nobody in the group can take a message
+	waking   bool  // has to wait for wakeMs, which the heap holds
+	wakeMs   int64
+	cause    Cause // of waking
+	breaker  breaker
+	retry    policy
 
 	done     kite.Settled
 	head     kite.Seq
@@ -38,6 +44,11 @@ type flow struct {
 	due      []tried
 	restored map[kite.Seq]kite.Retry // what was tried before the restart, until the cursor is there
 	flies    []*kite.Record
+	turn     uint64                 // how many seeks there were
+	failures map[kite.Seq][]Attempt // of what is not settled; nil: none
+
+	waiting []kite.Seq             // requeued dead letters that have not begun
+	open    map[kite.Seq]requeuing // those that have: pending counts them
 
 	mode      mode
 	changing  bool                 // to mode, once nothing is pending
@@ -54,10 +65,11 @@ type flow struct {
 	armed   []kite.Retry
 }
 
-// tried is a message that was sent before.
+// tried is a message that was sent before, or a requeued dead letter.
 type tried struct {
 	seq      kite.Seq
 	attempts uint8
+	letter   bool // seq is its place in the dead letters
 }
 
 // start makes the flow of a new route, where its group stood or began.
@@ -65,11 +77,19 @@ func (s *shard) start(route *kite.Route) *flow {
 	f := &flow{topic: route.Topic, group: route.Group, peers: s.groups[route.Group], head: s.heads[route.Topic] + 1}
 	if f.peers == nil {
 		f.peers = &group{}
+		if !s.courier.Online(route.Group) {
+			f.peers.offlineMs = s.nowMs
+		}
 		s.groups[route.Group] = f.peers
+	}
+	f.retry = s.options.Retry[route.Group]
+	standing := s.standing(flowKey{route.Topic, route.Group})
+	if standing != nil {
+		s.resume(f, standing)
 	}
 	if !route.Durable() {
 		f.done.Raise(f.head)
-	} else if standing := s.standings(route.Topic, route.Group); standing != nil {
+	} else if standing != nil {
 		f.done, f.restored = standing.Settled, standing.Retries
 	} else {
 		f.done.Raise(Since(s.reader, route.Topic, f.head, route.SinceMs-s.options.BindSkew.Milliseconds()))
@@ -137,12 +157,19 @@ func (s *shard) pump(f *flow) bool {
 		s.skip(f)
 		return false
 	}
-	if f.blocked || f.waking {
+	if f.blocked || f.waking || f.pausedMs > 0 {
 		return false
 	}
 	s.pumpFlies(f)
+	if f.breaker.open && !s.probes(f) {
+		return false
+	}
+	if len(f.waiting) > 0 {
+		s.beginLetters(f)
+	}
 	s.pumping.flow, s.pumping.budget = f, pumpBudget
-	if f.order != nil && !s.pumpOrder(f) || f.broadcast != nil && !s.pumpCopies(f) || !s.pumpDue(f) {
+	fresh := f.breaker.fresh
+	if !fresh && !s.pumpAgain(f) {
 		return false
 	}
 	if f.changing && f.pending == 0 {
@@ -151,14 +178,22 @@ func (s *shard) pump(f *flow) bool {
 	if s.mayRead(f) {
 		if err := s.reader.Read(f.topic, f.cursor, s.pumping.visit); err != nil {
 			s.log.Error("read failed, the flow waits", "topic", f.topic, "group", f.group, "seq", f.cursor, "err", err)
-			s.wakeLater(f, readAgain)
+			s.wakeLater(f, readAgain, CauseRead)
 			return false
 		}
 		if s.pumping.budget == pumpBudget && f.cursor < f.head && !f.blocked && !f.waking {
 			s.pass(f, kite.Range{From: f.cursor, To: f.head}) // trimmed to the end
 		}
 	}
+	if fresh && !f.waking && !f.blocked {
+		s.pumpAgain(f)
+	}
 	return s.pumping.budget <= 0 || s.mayRead(f)
+}
+
+// pumpAgain sends what was held back or sent before. It returns false when the flow can do no more now.
+func (s *shard) pumpAgain(f *flow) bool {
+	return (f.order == nil || s.pumpOrder(f)) && (f.broadcast == nil || s.pumpCopies(f)) && s.pumpDue(f)
 }
 
 // mayRead tells whether the cursor may go on.
@@ -198,9 +233,9 @@ func (s *shard) visit(r *kite.Record) bool {
 		}
 	case armed && retry.DueMs > s.nowMs:
 		f.pending++
-		s.retries.push(retryEntry{dueMs: retry.DueMs, flow: f, tried: tried{r.Seq, retry.Attempts}})
+		s.retries.push(retryEntry{dueMs: retry.DueMs, flow: f, tried: tried{seq: r.Seq, attempts: retry.Attempts}})
 	default:
-		if !s.attempt(f, r, retry.Attempts) {
+		if !s.attempt(f, r, tried{seq: r.Seq, attempts: retry.Attempts}) {
 			return false
 		}
 		f.pending++
@@ -214,23 +249,29 @@ func (s *shard) visit(r *kite.Record) bool {
 
 // attempt sends the message, or buries it when its time or its attempts are over. It returns false,
 // and has changed nothing, when nobody can take it now.
-func (s *shard) attempt(f *flow, r *kite.Record, attempts uint8) bool {
-	if r.Expired(s.nowMs) {
-		return s.bury(f, r, attempts, "expired")
-	}
-	if attempts >= r.Limit {
-		return s.bury(f, r, attempts, limitReason(r.Limit, ""))
+func (s *shard) attempt(f *flow, r *kite.Record, t tried) bool {
+	switch {
+	case f.breaker.probing:
+		return false
+	case r.Expired(s.nowMs):
+		return s.bury(f, r, t, "expired", f.lastFeedback(t))
+	case t.attempts >= r.Limit:
+		last := f.lastFeedback(t)
+		return s.bury(f, r, t, limitReason(r.Limit, last), last)
 	}
 	if wait := f.bucket.take(s.nowMs); wait > 0 {
-		s.wakeLater(f, wait)
+		s.wakeLater(f, wait, CauseWatermark)
 		return false
 	}
-	sl, err := s.send(f, r, attempts)
+	sl, err := s.send(f, r, t.attempts)
 	if sl == nil {
 		f.bucket.untake()
-		return err != nil && s.bury(f, r, attempts, err.Error())
+		return err != nil && s.bury(f, r, t, err.Error(), f.lastFeedback(t))
 	}
-	sl.seq, sl.limit = r.Seq, r.Limit
+	sl.seq, sl.letter, sl.limit = t.seq, t.letter, r.Limit
+	if f.breaker.open {
+		s.probing(f, sl)
+	}
 	f.acquired++
 	return true
 }
@@ -263,7 +304,7 @@ func (s *shard) send(f *flow, r *kite.Record, attempts uint8) (*slot, error) {
 	if t != nil {
 		sl.turn, t.sent = t, true
 	}
-	sl.flow, sl.member, sl.attempts = f, member, attempts+1
+	sl.flow, sl.member, sl.attempts, sl.sentMs = f, member, attempts+1, s.nowMs
 	s.slots.watch(index, sent, s.nowMs+s.options.AckTimeout.Milliseconds())
 	return sl, nil
 }
@@ -271,7 +312,7 @@ func (s *shard) send(f *flow, r *kite.Record, attempts uint8) (*slot, error) {
 // skip passes over everything: the group of a non-durable flow is offline.
 func (s *shard) skip(f *flow) {
 	s.pass(f, kite.Range{From: f.done.Floor(), To: f.head})
-	f.pending -= len(f.due)
+	f.failures = nil
 	s.dropped.Add(int64(len(f.flies)))
 	switch {
 	case f.order != nil:
@@ -279,7 +320,10 @@ func (s *shard) skip(f *flow) {
 	case f.broadcast != nil:
 		f.broadcast.forget(f)
 	}
-	f.due, f.flies = f.due[:0], f.flies[:0]
+	n := len(f.due)
+	f.due = slices.DeleteFunc(f.due, func(t tried) bool { return !t.letter })
+	f.pending -= n - len(f.due)
+	f.flies = f.flies[:0]
 }
 
 // pass settles the range and moves the cursor behind it.
@@ -292,6 +336,9 @@ func (s *shard) pass(f *flow, r kite.Range) {
 
 func (s *shard) settle(f *flow, seq kite.Seq) {
 	f.done.Settle(kite.Range{From: seq, To: seq + 1})
+	if f.failures != nil {
+		delete(f.failures, seq)
+	}
 	if n := len(f.settled); n > 0 && f.settled[n-1].To == seq {
 		f.settled[n-1].To++
 	} else {
@@ -317,9 +364,9 @@ func (s *shard) probe(f *flow) {
 }
 
 // wakeLater takes the flow out of the queue for some ms.
-func (s *shard) wakeLater(f *flow, ms int64) {
+func (s *shard) wakeLater(f *flow, ms int64, cause Cause) {
 	if !f.waking {
-		f.waking = true
+		f.waking, f.wakeMs, f.cause = true, s.nowMs+ms, cause
 		s.retries.push(retryEntry{dueMs: s.nowMs + ms, flow: f})
 	}
 }

@@ -215,7 +215,7 @@ func TestProbe(t *testing.T) {
 // TestRate holds a group to its watermark, and uses up no attempt by that.
 func TestRate(t *testing.T) {
 	t.Parallel()
-	run(t, Options{}, func(t *testing.T, r *rig) {
+	run(t, Options{BreakerAfter: -1}, func(t *testing.T, r *rig) {
 		route := fanout("trade", "s-a")
 		route.Bindings[0].Watermark = 10
 		r.route(route)

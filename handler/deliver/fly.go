@@ -55,7 +55,7 @@ func (s *shard) offerFlies(f *flow, items []kite.Item) {
 		r := &items[i].Record
 		switch {
 		case !f.matcher.Matches(r.Type):
-		case !online || len(f.flies) >= flyWaiting:
+		case !online || f.pausedMs > 0 || len(f.flies) >= flyWaiting:
 			s.dropped.Add(1)
 		default:
 			f.flies = append(f.flies, r)
@@ -83,7 +83,7 @@ func (s *shard) pumpFlies(f *flow) {
 
 // sendFly returns false when the message should wait for credit.
 func (s *shard) sendFly(f *flow, r *kite.Record, attempts uint8) bool {
-	if r.Expired(s.nowMs) || attempts >= flyAttempts {
+	if r.Expired(s.nowMs) || attempts >= flyAttempts || f.pausedMs > 0 {
 		s.dropped.Add(1)
 		return true
 	}

@@ -61,6 +61,9 @@ func (m *member) Forgive() bool {
 	return true
 }
 
+// String names the member.
+func (m *member) String() string { return m.name }
+
 // holds tells how many credits of the member are taken.
 func (m *member) holds() int {
 	m.hub.mu.Lock()
@@ -215,7 +218,10 @@ type lane struct {
 	verdict   kite.Code // of what is taken
 	lost      bool      // takes everything and tells nobody, as in the moment of a crash
 	standings map[flowKey]*kite.Standing
+	journal   store.Journal // gets the dead letters
 	letters   []letter
+	heads     map[string]kite.Seq // of the streams of dead letters
+	discards  []string
 	saves     int
 }
 
@@ -247,6 +253,9 @@ func (l *lane) Submit(b *kite.Batch) error {
 		switch item.Kind {
 		case kite.KindProgress:
 			l.saves++
+			if uint64(item.Seq) != standing.Turn {
+				continue
+			}
 			if err := standing.Apply(item.Body); err != nil {
 				panic("deliver: progress that does not apply: " + err.Error())
 			}
@@ -256,8 +265,16 @@ func (l *lane) Submit(b *kite.Batch) error {
 				panic("deliver: dead letter that does not decode: " + err.Error())
 			}
 			l.letters = append(l.letters, letter{string(item.Group), d})
+			stream := store.Stream(&item.Record)
+			l.heads[stream]++
+			item.Seq, item.TimeMs = l.heads[stream], kite.UnixMs(time.Now())
+			if err := l.journal.Append([]*kite.Record{&item.Record}); err != nil {
+				panic(err)
+			}
 			standing.Settle(kite.Range{From: d.Seq, To: d.Seq + 1})
 			delete(standing.Retries, d.Seq)
+		case kite.KindOrder:
+			l.obey(standing, item)
 		default:
 			panic("deliver: submitted a record of kind " + item.Kind.String())
 		}
@@ -281,11 +298,44 @@ func (l *lane) standing(topic, group string) *kite.Standing {
 	if s == nil {
 		return nil
 	}
-	p, copied := s.Progress(), &kite.Standing{}
-	if err := copied.Apply(kite.AppendProgress(nil, &p)); err != nil {
+	copied, err := kite.DecodeStanding(kite.AppendStanding(nil, s))
+	if err != nil {
 		panic(err)
 	}
 	return copied
+}
+
+// obey does what an order says, as the real lane.
+func (l *lane) obey(standing *kite.Standing, item *kite.Item) {
+	o, err := kite.DecodeOrder(item.Body)
+	if err != nil {
+		panic(err)
+	}
+	switch o.Action {
+	case kite.ActionPause, kite.ActionResume:
+		standing.Paused = o.Action == kite.ActionPause
+	case kite.ActionSeek:
+		standing.Seek(item.Seq)
+	case kite.ActionDiscard:
+		item.Repeat = standing.Letters.Contains(item.Seq)
+		standing.Discard(item.Seq)
+		l.discards = append(l.discards, fmt.Sprintf("%s %d by %s: %s", item.Group, item.Seq, o.By, o.Reason))
+	case kite.ActionRequeue:
+		standing.Requeue(item.Seq)
+	}
+}
+
+// order is an operator's.
+func (r *rig) order(action kite.Action, group string, seq kite.Seq) {
+	o := kite.Order{Action: action, Note: kite.Note{By: "operator ann"}}
+	item := kite.Item{Record: kite.Record{
+		Kind: kite.KindOrder, Topic: "trade", Group: []byte(group), Seq: seq, Body: kite.AppendOrder(nil, &o),
+	}}
+	b := &kite.Batch{Items: []kite.Item{item}}
+	if err := r.lane.Submit(b); err != nil {
+		r.t.Fatal(err)
+	}
+	synctest.Wait()
 }
 
 // rig is a running dispatcher in a synctest bubble.
@@ -315,7 +365,7 @@ func run(t *testing.T, o Options, test func(t *testing.T, r *rig)) {
 		}
 		r := &rig{
 			t: t, options: o.WithDefaults(), journal: j, reader: j, heads: map[string]kite.Seq{},
-			hub: &hub{groups: map[string][]*member{}}, lane: &lane{standings: map[flowKey]*kite.Standing{}},
+			hub: &hub{groups: map[string][]*member{}}, lane: &lane{standings: map[flowKey]*kite.Standing{}, journal: j, heads: map[string]kite.Seq{}},
 		}
 		r.start()
 		defer func() { r.stop() }()

@@ -24,6 +24,15 @@ type Options struct {
 	BindSkew time.Duration `toml:"bind_skew"`
 	// Watermark is how many deliveries a second a group takes whose binding says nothing. Default 6000.
 	Watermark int `toml:"watermark"`
+	// Retry says for single groups how long a message waits before it is sent again: after the first failed
+	// attempt, after the second and so on; the last pause holds for all that follow. 1 to 32 pauses of 0s to
+	// 24h. Default none: 0s after attempts 1 to 3, then 5s, which grows to 160s from the 50th on.
+	Retry map[string][]time.Duration `toml:"retry"`
+	// BreakerAfter is how many different messages of a flow must fail in a row, over two seconds at least,
+	// before only probes are sent to its group. Default 20, 1 to 1000; -1: off.
+	BreakerAfter int `toml:"breaker_after"`
+	// DeadRetention is how long dead letters are kept that nobody discards. Default 720h, 1m to 87600h.
+	DeadRetention time.Duration `toml:"dead_retention"`
 }
 
 // WithDefaults returns the options with the default in place of every zero.
@@ -46,6 +55,15 @@ func (o Options) WithDefaults() Options {
 	if o.Watermark == 0 {
 		o.Watermark = 6000
 	}
+	if o.Retry == nil {
+		o.Retry = map[string][]time.Duration{}
+	}
+	if o.BreakerAfter == 0 {
+		o.BreakerAfter = 20
+	}
+	if o.DeadRetention == 0 {
+		o.DeadRetention = 720 * time.Hour
+	}
 	return o
 }
 
@@ -58,5 +76,8 @@ func (o Options) Validate() error {
 	problems.Check(o.ProgressEvery >= time.Millisecond && o.ProgressEvery <= 10*time.Second, "progress every %v: use 1ms to 10s", o.ProgressEvery)
 	problems.Check(o.BindSkew >= 0 && o.BindSkew <= time.Hour, "bind skew %v: use 0 to 1h", o.BindSkew)
 	problems.Check(o.Watermark >= 1, "watermark %d: use 1 or more", o.Watermark)
+	problems.Check(o.BreakerAfter == -1 || o.BreakerAfter >= 1 && o.BreakerAfter <= 1000, "breaker after %d: use 1 to 1000, or -1 for off", o.BreakerAfter)
+	problems.Check(o.DeadRetention >= time.Minute && o.DeadRetention <= 87600*time.Hour, "dead retention %v: use 1m to 87600h", o.DeadRetention)
+	checkPolicies(o.Retry, &problems)
 	return problems.Err()
 }

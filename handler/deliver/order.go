@@ -144,7 +144,7 @@ func (s *shard) enter(f *flow, r *kite.Record) bool {
 		return false
 	default:
 		o.held++
-		o.wait(step{turn: t, tried: tried{r.Seq, retry.Attempts}})
+		o.wait(step{turn: t, tried: tried{seq: r.Seq, attempts: retry.Attempts}})
 	}
 	delete(f.restored, r.Seq)
 	return true
@@ -213,6 +213,9 @@ func (s *shard) pumpOrder(f *flow) bool {
 	o := f.order
 	f.due = slices.DeleteFunc(f.due, func(t tried) bool {
 		turn := o.armed[t.seq]
+		if t.letter {
+			turn = nil
+		}
 		if turn != nil {
 			o.next.push(step{turn, t, true})
 		}
@@ -277,7 +280,7 @@ func (s *shard) step(f *flow, st step) bool {
 	switch {
 	case err != nil:
 		s.log.Error("read failed, the flow waits", "topic", f.topic, "group", f.group, "seq", st.seq, "err", err)
-		s.wakeLater(f, readAgain)
+		s.wakeLater(f, readAgain, CauseRead)
 		return false
 	case !found: // trimmed: it was settled or its time is over
 		s.leave(f, st)
@@ -305,10 +308,10 @@ func (s *shard) attemptTurn(f *flow, t *turn, r *kite.Record, attempts uint8) bo
 	o := f.order
 	var done bool
 	if t.flaw != "" {
-		done = s.bury(f, r, attempts, t.flaw)
+		done = s.bury(f, r, tried{seq: r.Seq, attempts: attempts}, t.flaw, "")
 	} else {
 		o.at = t
-		done = s.attempt(f, r, attempts)
+		done = s.attempt(f, r, tried{seq: r.Seq, attempts: attempts})
 		o.at = nil
 	}
 	switch {
@@ -324,7 +327,7 @@ func (s *shard) attemptTurn(f *flow, t *turn, r *kite.Record, attempts uint8) bo
 func (s *shard) postpone(f *flow, t *turn, retry kite.Retry) {
 	f.order.armed[t.seq] = t
 	f.pending++
-	s.retries.push(retryEntry{dueMs: retry.DueMs, flow: f, tried: tried{t.seq, retry.Attempts}})
+	s.retries.push(retryEntry{dueMs: retry.DueMs, flow: f, tried: tried{seq: t.seq, attempts: retry.Attempts}})
 }
 
 // sendTurn sends the message whose turn it is to its key's member.
@@ -404,7 +407,7 @@ func (s *shard) moveOn(f *flow, t *turn, seq kite.Seq) {
 		s.postpone(f, t, retry)
 		return
 	}
-	o.next.push(step{turn: t, tried: tried{t.seq, retry.Attempts}})
+	o.next.push(step{turn: t, tried: tried{seq: t.seq, attempts: retry.Attempts}})
 	s.makeReady(f)
 }
 

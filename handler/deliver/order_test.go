@@ -128,7 +128,7 @@ func TestOrderDead(t *testing.T) {
 		pass(3 * time.Second)
 		r.ack("s-a", r.expect("now it is", 2)...)
 		r.ack("s-a", r.expect("the third expired", 4)...)
-		r.dead("s-a 1 after 1: deliver limit 1 reached", "s-a 3 after 0: expired")
+		r.dead("s-a 1 after 1: deliver limit 1 reached, last: nack: no", "s-a 3 after 0: expired")
 		r.settled("s-a", 5)
 	})
 }

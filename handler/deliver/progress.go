@@ -10,6 +10,7 @@ import (
 // the settled can be told again as a whole, the retries lie scattered.
 type saved struct {
 	flow  *flow
+	turn  uint64
 	armed []kite.Retry
 }
 
@@ -45,12 +46,12 @@ func (s *shard) save() {
 		f.dirty = false
 		if f.durable {
 			s.dyingID++
-			s.saving[s.dyingID] = saved{flow: f, armed: f.armed}
+			s.saving[s.dyingID] = saved{flow: f, turn: f.turn, armed: f.armed}
 			p := f.progress()
 			start := len(b.Arena)
 			b.Arena = kite.AppendProgress(b.Arena, &p)
 			b.Items = append(b.Items, kite.Item{Opaque: s.dyingID, Record: kite.Record{
-				Kind: kite.KindProgress, Topic: f.topic, Group: []byte(f.group), Body: b.Arena[start:],
+				Kind: kite.KindProgress, Topic: f.topic, Group: []byte(f.group), Seq: kite.Seq(f.turn), Body: b.Arena[start:],
 			}})
 		}
 		f.settled, f.armed = f.settled[:0], nil
@@ -70,7 +71,7 @@ func (s *shard) save() {
 func (s *shard) saveAgain(id uint32) {
 	lost := s.saving[id]
 	delete(s.saving, id)
-	if f := lost.flow; f != nil {
+	if f := lost.flow; f != nil && lost.turn == f.turn { // nobody wants that of before a seek
 		f.whole = true
 		newest := map[kite.Seq]bool{} // one for each message, or they would pile up while the lane is busy
 		for _, r := range f.armed {

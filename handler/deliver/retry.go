@@ -7,44 +7,22 @@ import (
 	"github.com/kiteq/kiteq/internal/kite"
 )
 
-// delayMs is how long a message waits before it is sent again, by the attempts made (interop contract §7.4).
-func delayMs(attempts uint8) int64 {
-	switch {
-	case attempts < 4:
-		return 0
-	case attempts < 10:
-		return 5_000
-	case attempts < 20:
-		return 10_000
-	case attempts < 30:
-		return 20_000
-	case attempts < 40:
-		return 40_000
-	case attempts < 50:
-		return 80_000
-	}
-	return 160_000
-}
-
 // pumpDue sends what is due again. It returns false when the flow can do no more now.
 func (s *shard) pumpDue(f *flow) bool {
 	for n := 0; n < len(f.due); n++ {
 		t := f.due[n]
-		if f.done.Contains(t.seq) { // a late answer came
-			f.pending--
+		if f.over(t) { // a late answer came
+			s.drop(f, t)
 			continue
 		}
-		sent, found := false, false
-		err := s.reader.Read(f.topic, t.seq, func(r *kite.Record) bool {
-			if found = r.Seq == t.seq; found {
-				sent = s.attempt(f, r, t.attempts)
-			}
-			return false
-		})
+		sent := false
+		found, err := s.read(f, t, func(r *kite.Record) { sent = s.attempt(f, r, t) })
 		switch {
 		case err != nil:
 			s.log.Error("read failed, the message waits", "topic", f.topic, "group", f.group, "seq", t.seq, "err", err)
 			s.retries.push(retryEntry{dueMs: s.nowMs + readAgain, flow: f, tried: t})
+		case !found && t.letter:
+			s.deliveredLetter(f, t.seq, "its bytes are gone")
 		case !found: // trimmed: it was settled or its time is over
 			f.pending--
 			s.settle(f, t.seq)
@@ -71,9 +49,14 @@ func (s *shard) answer(a *kite.Ack) {
 		if !a.OK && sl.state == sent {
 			s.flyAgain(sl)
 		}
+	case sl.forgotten():
+	case a.OK && sl.letter:
+		s.succeeded(sl.flow)
+		s.deliveredLetter(sl.flow, sl.seq, afterRequeue)
 	case sl.to != nil:
 		s.heard(&sl, a)
 	case a.OK:
+		s.succeeded(sl.flow)
 		if sl.state == sent {
 			sl.flow.pending--
 		}
@@ -84,6 +67,7 @@ func (s *shard) answer(a *kite.Ack) {
 			s.acknowledged(&sl)
 		}
 	case sl.state == sent:
+		s.failed(&sl)
 		s.rearm(&sl, "nack: "+a.Feedback)
 	}
 	s.unblock(sl.flow.peers)
@@ -103,9 +87,11 @@ func (s *shard) timeOut(index uint32) {
 	s.slots.watch(index, late, s.nowMs+forgiveAfter)
 	sl := s.slots.all[index]
 	sl.member.Late()
-	if sl.fly != nil {
+	switch {
+	case sl.fly != nil:
 		s.flyAgain(sl)
-	} else {
+	case !sl.forgotten():
+		s.failed(&sl)
 		s.rearm(&sl, fmt.Sprintf("no answer within %v", s.options.AckTimeout))
 	}
 	s.makeReady(sl.flow)
@@ -136,10 +122,11 @@ func (s *shard) lose(m kite.Member) {
 		s.slots.put(uint32(i))
 		m.Release(sl.state == forgiven) // the session may live on in another group
 		switch {
-		case sl.state != sent:
+		case sl.state != sent || sl.forgotten():
 		case sl.fly != nil:
 			s.flyAgain(sl)
 		default:
+			s.lostProbe(&sl)
 			s.rearm(&sl, "the connection was lost")
 		}
 		s.makeReady(sl.flow)
@@ -149,6 +136,10 @@ func (s *shard) lose(m kite.Member) {
 // rearm arranges for the slot's message to be sent again, or buries it at its limit.
 func (s *shard) rearm(sl *slot, reason string) {
 	f := sl.flow
+	s.remember(sl, reason)
+	if f.breaker.open {
+		sl.attempts-- // it fails for what its group lacks
+	}
 	switch {
 	case sl.to != nil:
 		s.rearmCopy(sl, reason)
@@ -156,18 +147,22 @@ func (s *shard) rearm(sl *slot, reason string) {
 	case sl.turn != nil:
 		s.back(f, sl.turn, sl.seq)
 	}
-	if f.done.Contains(sl.seq) {
-		f.pending--
+	t := tried{seq: sl.seq, attempts: sl.attempts, letter: sl.letter}
+	if f.over(t) {
+		if !t.letter {
+			f.pending--
+		}
 		return
 	}
-	t := tried{sl.seq, sl.attempts}
 	if sl.attempts >= sl.limit {
-		s.buryAt(f, t, limitReason(sl.limit, reason))
+		s.buryAt(f, t, limitReason(sl.limit, reason), reason)
 		return
 	}
-	dueMs := s.nowMs + delayMs(sl.attempts)
-	f.armed = append(f.armed, kite.Retry{Seq: t.seq, Attempts: t.attempts, DueMs: dueMs})
-	s.change(f)
+	dueMs := s.nowMs + f.retry.delayMs(sl.attempts)
+	if !t.letter {
+		f.armed = append(f.armed, kite.Retry{Seq: t.seq, Attempts: t.attempts, DueMs: dueMs})
+		s.change(f)
+	}
 	if dueMs > s.nowMs {
 		s.retries.push(retryEntry{dueMs: dueMs, flow: f, tried: t})
 	} else {

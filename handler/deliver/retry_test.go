@@ -280,7 +280,7 @@ func TestLaneBusy(t *testing.T) {
 				if got := r.lane.standing("trade", "s-a").Retries[2].Attempts; got < 4 {
 					t.Errorf("%d attempts of message 2 recorded, want 4 or more", got)
 				}
-				r.dead("s-a 1 after 1: deliver limit 1 reached")
+				r.dead("s-a 1 after 1: deliver limit 1 reached, last: nack: no")
 			})
 		})
 	}

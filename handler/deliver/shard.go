@@ -47,8 +47,10 @@ type shard struct {
 	savedMs int64
 	saveMs  int64 // until the next save
 	sweptMs int64
-	probeMs int64            // when blocked flows whose group is online try again, 0: there are none
-	dying   map[uint32]dying // dead letters on their way through the lane
+	probeMs int64                      // when blocked flows whose group is online try again, 0: there are none
+	dying   map[uint32]dying           // dead letters on their way through the lane
+	kept    map[flowKey]*kite.Standing // what was ordered about groups without a flow
+	letters map[flowKey]*kite.Settled  // the dead letters that are done with
 	dyingID uint32
 	saving  map[uint32]saved // progress on its way through the lane
 	pumping pumping
@@ -65,17 +67,20 @@ type events struct {
 	acks     []kite.Ack
 	joined   []string
 	left     []kite.Member
+	emptier  []string // the groups they left
 	fly      [][]kite.Item
 	flying   int // messages in fly
 	done     []journaled
 	asks     []chan<- []FlowStats // each has room for the answer
+	looks    []look
 }
 
-// journaled is what the lane made of one of our items.
+// journaled is what the lane made of one of our items, or of an order.
 type journaled struct {
 	id   uint32
 	kind kite.Kind
 	ok   bool
+	control
 }
 
 func newShard(o Options, reader Reader, lane Submitter, courier Courier, standings Standings, heads map[string]kite.Seq, log *slog.Logger) *shard {
@@ -84,6 +89,7 @@ func newShard(o Options, reader Reader, lane Submitter, courier Courier, standin
 		wake: make(chan struct{}, 1), heads: map[string]kite.Seq{},
 		flows: map[flowKey]*flow{}, topics: map[string][]*flow{}, groups: map[string]*group{},
 		dying: map[uint32]dying{}, saving: map[uint32]saved{},
+		kept: map[flowKey]*kite.Standing{}, letters: map[flowKey]*kite.Settled{},
 	}
 	s.events.heads, s.taken.heads = map[string]kite.Seq{}, map[string]kite.Seq{}
 	for topic, head := range heads {
@@ -139,7 +145,11 @@ func (s *shard) journaled(b *kite.Batch) {
 	s.post(func(e *events) {
 		for i := range b.Items {
 			item := &b.Items[i]
-			e.done = append(e.done, journaled{item.Opaque, item.Kind, item.Verdict == kite.OK})
+			done := journaled{id: item.Opaque, kind: item.Kind, ok: item.Verdict == kite.OK}
+			if item.Kind == kite.KindOrder {
+				done.control, _ = controlOf(item)
+			}
+			e.done = append(e.done, done)
 		}
 	})
 }
@@ -196,8 +206,14 @@ func (s *shard) turn() {
 	for _, m := range e.left {
 		s.lose(m)
 	}
+	for _, name := range e.emptier {
+		if g := s.groups[name]; g != nil && !s.courier.Online(name) {
+			g.offlineMs = s.nowMs
+		}
+	}
 	for _, name := range e.joined {
 		if g := s.groups[name]; g != nil {
+			g.offlineMs = 0
 			s.unblock(g)
 			s.relieveAll(g)
 		}
@@ -207,6 +223,9 @@ func (s *shard) turn() {
 	}
 	for _, ask := range e.asks {
 		ask <- s.stats()
+	}
+	for i := range e.looks {
+		e.looks[i].answer <- s.look(&e.looks[i])
 	}
 	e.reset()
 	s.fire()
@@ -223,9 +242,10 @@ func (e *events) reset() {
 	clear(e.left)
 	clear(e.fly)
 	clear(e.asks)
+	clear(e.looks)
 	*e = events{
 		heads: e.heads, acks: e.acks[:0], joined: e.joined[:0], left: e.left[:0],
-		fly: e.fly[:0], done: e.done[:0], asks: e.asks[:0],
+		fly: e.fly[:0], done: e.done[:0], asks: e.asks[:0], looks: e.looks[:0], emptier: e.emptier[:0],
 	}
 }
 
@@ -284,6 +304,8 @@ func (s *shard) grow(topic string, head kite.Seq) {
 type group struct {
 	blocked []*flow // nobody could take their next message; from head on, the longest blocked first
 	head    int
+	// offlineMs is since when nobody is connected, Unix ms: at the earliest since its first flow began; 0: somebody is.
+	offlineMs int64
 	// stalled is who has messages for a member without credit: the longest first.
 	stalled map[kite.Member]*fifo[*flow]
 }
@@ -348,6 +370,7 @@ func (s *shard) fire() {
 	}
 	if s.nowMs-s.sweptMs >= sweepEvery.Milliseconds() {
 		s.sweptMs = s.nowMs
+		s.retire()
 		for _, g := range s.groups {
 			for g.isBlocked() { // each has its own messages that expire
 				s.unblock(g)

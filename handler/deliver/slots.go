@@ -14,10 +14,13 @@ type slot struct {
 	turn       *turn        // whose message it is, in an ordered flow
 	to         *listener    // whose copy it is, in a broadcast
 	fly        *kite.Record // the message itself, when it is not in the journal
-	seq        kite.Seq
+	seq        kite.Seq     // 0: fly, or forgotten by a seek
+	sentMs     int64
 	generation uint16
 	attempts   uint8
 	limit      uint8
+	letter     bool // seq is the place of a requeued dead letter
+	probe      bool // an open breaker waits for the answer
 	state      state
 }
 

@@ -20,15 +20,15 @@ type FlowStats struct {
 	Unsettled, Lag int64
 	// OldestMs is when the oldest unsettled message was stored, Unix ms; 0: there is none.
 	OldestMs int64
-	// InFlight counts the messages that are with members, in time or late, and Armed those that failed and
-	// wait to be sent again.
+	// InFlight counts the deliveries whose answer is not overdue, fly messages aside, and Armed those that
+	// failed and wait to be sent again.
 	InFlight, Armed int
 	// Letters counts the dead letters that are not done with, Requeued those of them that are delivered again.
 	Letters  int64
 	Requeued int
 	// Paused is true while an operator holds the deliveries, BreakerOpen while only probes are sent.
 	Paused, BreakerOpen bool
-	// OfflineMs is since when nobody of the group is connected, Unix ms; 0: somebody is.
+	// OfflineMs is since when nobody of the group is connected, Unix ms, at the earliest since the start; 0: somebody is.
 	OfflineMs int64
 }
 
@@ -55,14 +55,53 @@ func (d *Dispatcher) Stats(ctx context.Context) ([]FlowStats, error) {
 
 // stats describes the shard's flows.
 func (s *shard) stats() []FlowStats {
+	inFlight, armed := map[*flow]int{}, map[*flow]int{}
+	for i := range s.slots.all {
+		if sl := &s.slots.all[i]; sl.member != nil && sl.state == sent && sl.seq > 0 {
+			inFlight[sl.flow]++
+		}
+	}
+	for i := range s.retries {
+		if s.retries[i].seq > 0 {
+			armed[s.retries[i].flow]++
+		}
+	}
 	all := make([]FlowStats, 0, len(s.flows))
-	for _, f := range s.flows {
-		all = append(all, FlowStats{
+	for key, f := range s.flows {
+		st := FlowStats{
 			Topic: f.topic, Group: f.group, Bound: f.bound, Durable: f.durable,
-			Acquired: f.acquired, Flown: f.flown, Unsettled: f.unsettled(),
-		})
+			Acquired: f.acquired, Flown: f.flown, Unsettled: f.unsettled(), Lag: max(0, int64(f.head)-int64(f.cursor)),
+			InFlight: inFlight[f], Armed: armed[f] + len(f.due), Requeued: len(f.waiting) + len(f.open),
+			Paused: f.pausedMs > 0, BreakerOpen: f.breaker.open, OfflineMs: f.peers.offlineMs,
+		}
+		if gone := s.letters[key]; gone != nil {
+			st.Letters = s.lettersLeft(key, gone)
+		}
+		if st.Unsettled > 0 {
+			st.OldestMs = s.storedMs(f.topic, f.done.Floor())
+		}
+		all = append(all, st)
 	}
 	return all
+}
+
+// lettersLeft counts the dead letters that are not done with.
+func (s *shard) lettersLeft(key flowKey, gone *kite.Settled) int64 {
+	first, next := s.reader.Bounds(kite.DeadStream(key.topic, key.group))
+	n := int64(next) - int64(max(first, gone.Floor()))
+	for _, r := range gone.Ranges() {
+		n -= int64(r.To - r.From)
+	}
+	return max(n, 0)
+}
+
+// storedMs returns when the message at seq, or the next one that is there, was stored, Unix ms; 0: not known.
+func (s *shard) storedMs(topic string, seq kite.Seq) (ms int64) {
+	_ = s.reader.Read(topic, seq, func(r *kite.Record) bool { // the flow itself tells of what cannot be read
+		ms = r.TimeMs
+		return false
+	})
+	return ms
 }
 
 // unsettled counts what lies between the floor and the head but for the settled ranges.

@@ -32,20 +32,22 @@ func TestStats(t *testing.T) {
 	run(t, Options{Shards: 3}, func(t *testing.T, r *rig) {
 		r.stats("without routes")
 		r.route(fanout("trade", "s-a"), fanout("trade", "s-off"), volatile(fanout("trade", "s-v")))
-		a := FlowStats{Topic: "trade", Group: "s-a", Bound: true, Durable: true}
-		off := FlowStats{Topic: "trade", Group: "s-off", Bound: true, Durable: true}
-		v := FlowStats{Topic: "trade", Group: "s-v", Bound: true}
+		begin := kite.UnixMs(time.Now())
+		a := FlowStats{Topic: "trade", Group: "s-a", Bound: true, Durable: true, OfflineMs: begin}
+		off := FlowStats{Topic: "trade", Group: "s-off", Bound: true, Durable: true, OfflineMs: begin}
+		v := FlowStats{Topic: "trade", Group: "s-v", Bound: true, OfflineMs: begin}
 		r.stats("before anything", a, off, v)
 
 		r.join("s-a", "a1", 3)
 		r.publish("trade", 5, message{})
 		sent := r.expect("by credit", 1, 2, 3)
-		a.Acquired, a.Unsettled, off.Unsettled = 3, 5, 5
+		a.Acquired, a.Unsettled, a.Lag, a.InFlight, a.OldestMs, a.OfflineMs = 3, 5, 2, 3, begin, 0
+		off.Unsettled, off.Lag, off.OldestMs = 5, 5, begin
 		r.stats("three in flight", a, off, v)
 
 		r.ack("s-a", sent[1]) // a hole: 1 is not settled yet
 		r.expect("in its place", 4)
-		a.Acquired, a.Unsettled = 4, 4
+		a.Acquired, a.Unsettled, a.Lag = 4, 4, 1
 		r.stats("one settled above the floor", a, off, v)
 
 		r.nack("s-a", sent[0])

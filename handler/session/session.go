@@ -55,6 +55,9 @@ const firstOpaque = 1 << 31
 // New returns a session that is in no group yet.
 func New(id uint64, conn Conn) *Session { return &Session{ID: id, Conn: conn} }
 
+// String is the peer's address: what people know a member by.
+func (s *Session) String() string { return s.Conn.RemoteAddr() }
+
 // Group returns the session's group, or "" before Join.
 func (s *Session) Group() string {
 	if g := s.group.Load(); g != nil {

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"slices"
+	"strings"
 )
 
 // Range is the Seqs from From up to and not including To.
@@ -233,6 +234,12 @@ func (s *Standing) Progress() Progress {
 	slices.SortFunc(p.Retries, func(a, b Retry) int { return cmpSeq(a.Seq, b.Seq) })
 	return p
 }
+
+// DeadStream names the dense sequence of the dead letters of a group on a topic. '/' keeps it apart from topics.
+func DeadStream(topic, group string) string { return topic + "/" + group }
+
+// CutDead returns whose dead letters the stream has; dead is false when it is one of messages.
+func CutDead(stream string) (topic, group string, dead bool) { return strings.Cut(stream, "/") }
 
 // DeadLetter is why a message ended in a group's dead letters, and the message. When it died is the
 // TimeMs of its record.
