@@ -13,24 +13,26 @@ const historyLen = 5
 // remembers at most its window's messages.
 func (s *shard) remember(sl *slot, feedback string) {
 	f := sl.flow
-	if sl.letter || f.done.Contains(sl.seq) {
+	t := tried{seq: sl.seq, letter: sl.letter}
+	if f.over(t) {
 		return
 	}
 	if f.failures == nil {
-		f.failures = map[kite.Seq][]Attempt{}
+		f.failures = map[tried][]Attempt{}
 	}
-	kept := append(f.failures[sl.seq], Attempt{
+	kept := append(f.failures[t], Attempt{
 		Number: sl.attempts, Member: nameOf(sl.member), SentMs: sl.sentMs, EndedMs: s.nowMs, Feedback: feedback,
 	})
 	if len(kept) > historyLen {
 		kept = append(kept[:0], kept[1:]...)
 	}
-	f.failures[sl.seq] = kept
+	f.failures[t] = kept
 }
 
 // lastFeedback is what the last failed attempt came to, "" when there was none or a restart forgot it.
 func (f *flow) lastFeedback(t tried) string {
-	if kept := f.failures[t.seq]; len(kept) > 0 && !t.letter {
+	t.attempts = 0
+	if kept := f.failures[t]; len(kept) > 0 {
 		return kept[len(kept)-1].Feedback
 	}
 	return ""

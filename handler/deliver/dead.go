@@ -100,7 +100,7 @@ func (s *shard) buried(d dying) {
 		f.pending--
 	}
 	f.done.Settle(kite.Range{From: d.seq, To: d.seq + 1})
-	delete(f.failures, d.seq)
+	delete(f.failures, tried{seq: d.seq})
 	s.ended(f, d.seq)
 	s.makeReady(f)
 	s.log.Warn("message is a dead letter", "topic", f.topic, "group", f.group, "seq", uint64(d.seq), "attempt", d.attempts, "reason", d.reason)

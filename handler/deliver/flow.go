@@ -44,8 +44,8 @@ type flow struct {
 	due      []tried
 	restored map[kite.Seq]kite.Retry // what was tried before the restart, until the cursor is there
 	flies    []*kite.Record
-	turn     uint64                 // how many seeks there were
-	failures map[kite.Seq][]Attempt // of what is not settled; nil: none
+	turn     uint64              // how many seeks there were
+	failures map[tried][]Attempt // of what is not settled, by tried without its attempts; nil: none
 
 	waiting []kite.Seq             // requeued dead letters that have not begun
 	open    map[kite.Seq]requeuing // those that have: pending counts them
@@ -337,7 +337,7 @@ func (s *shard) pass(f *flow, r kite.Range) {
 func (s *shard) settle(f *flow, seq kite.Seq) {
 	f.done.Settle(kite.Range{From: seq, To: seq + 1})
 	if f.failures != nil {
-		delete(f.failures, seq)
+		delete(f.failures, tried{seq: seq})
 	}
 	if n := len(f.settled); n > 0 && f.settled[n-1].To == seq {
 		f.settled[n-1].To++

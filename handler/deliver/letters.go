@@ -50,6 +50,7 @@ func (f *flow) forget(letter kite.Seq) {
 	}
 	if _, ok := f.open[letter]; ok {
 		delete(f.open, letter)
+		delete(f.failures, tried{seq: letter, letter: true})
 		f.pending--
 	}
 }

@@ -228,11 +228,13 @@ func (s *shard) look(q *look) []GroupSight {
 func (s *shard) sight(f *flow, q *look) GroupSight {
 	g := GroupSight{
 		Topic: f.topic, Group: f.group, Seq: q.seq, Bound: f.bound, Durable: f.durable, Nearest: -1,
-		Bindings: f.current.Bindings, Cursor: f.cursor, Head: f.head, Failed: slices.Clone(f.failures[q.seq]),
+		Bindings: f.current.Bindings, Cursor: f.cursor, Head: f.head, Failed: slices.Clone(f.failures[tried{seq: q.seq}]),
 	}
 	if letter, ok := q.letters[f.group]; ok {
 		g.died(letter)
-		g.Requeued = f.requeued(letter.seq)
+		if g.Requeued = f.requeued(letter.seq); g.Requeued {
+			g.Failed = slices.Clone(f.failures[tried{seq: letter.seq, letter: true}])
+		}
 		g.Discarded = s.lettersOf(flowKey{f.topic, f.group}).Contains(letter.seq)
 	}
 	s.sightOut(f, &g)
