@@ -190,3 +190,32 @@ func TestParseRegistry(t *testing.T) {
 		}
 	}
 }
+
+// TestRetryPolicies reads the pauses of single groups, and names those that cannot be.
+func TestRetryPolicies(t *testing.T) {
+	t.Parallel()
+	load := func(text string) (Config, error) {
+		path := filepath.Join(t.TempDir(), "kiteq.toml")
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return Load([]string{"-configPath=" + path}, &bytes.Buffer{})
+	}
+	c, err := load("[delivery]\nbreaker_after = -1\n[delivery.retry]\ns-members = [\"0s\", \"1s\", \"1m\"]\n\"s other\" = [\"24h\"]\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string][]time.Duration{"s-members": {0, time.Second, time.Minute}, "s other": {24 * time.Hour}}
+	if diff := cmp.Diff(want, c.Delivery.Retry); diff != "" || c.Delivery.BreakerAfter != -1 {
+		t.Error(diff, c.Delivery.BreakerAfter)
+	}
+	_, err = load("[delivery]\nbreaker_after = -2\ndead_retention = \"1s\"\n[delivery.retry]\na = []\nb = [\"25h\"]\n\"c/d\" = [\"1s\"]\n")
+	for _, want := range []string{"breaker after -2", "dead retention 1s", `retry of group "a": 0 pauses`, `"b": pause 25h`, `"c/d"`} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q is not in: %v", want, err)
+		}
+	}
+	if _, err = load("[delivery.retry]\na = [\"soon\"]\n"); err == nil || !strings.Contains(err.Error(), "soon") {
+		t.Errorf("no duration: %v", err)
+	}
+}

@@ -9,10 +9,10 @@ import (
 // breaker keeps a flow from burning the attempts of its backlog while the group can process nothing, for
 // instance because its database is away.
 //
-// It opens when BreakerAfter different messages have failed in a row, over two seconds at least, with no ack
-// between them. Different ones, so that one message that nobody can process goes its way to the dead letters
-// and holds nobody up; two seconds, so that a hiccup is none. A lost connection says nothing about processing
-// and does not count.
+// It opens when BreakerAfter different messages have failed with no ack between them, and two seconds later
+// another failure comes and still no ack has. Different ones, so that one message that nobody can process goes
+// its way to the dead letters and holds nobody up; two seconds, so that a hiccup is none. A lost connection
+// says nothing about processing and does not count.
 //
 // While it is open one message at a time is sent, the probe: the one that has been due the longest, and every
 // other time a new one, so that a few hopeless messages do not hide that others would be taken. Between two
@@ -24,7 +24,7 @@ import (
 // On the way of a message that is acked it costs one comparison.
 type breaker struct {
 	failed  map[kite.Seq]struct{} // the different messages that failed since the last ack; nil: none
-	sinceMs int64                 // when the first of them did
+	sinceMs int64                 // when there were enough of them
 	open    bool
 	probing bool // the probe is in flight
 	fresh   bool // the next probe is a new message, if there is one
@@ -33,7 +33,7 @@ type breaker struct {
 }
 
 const (
-	breakerSpread     = 2 * time.Second
+	breakerGrace      = 2 * time.Second
 	breakerPause      = time.Second
 	breakerPauseLimit = 30 * time.Second
 )
@@ -51,12 +51,13 @@ func (s *shard) failed(sl *slot) {
 	case b.open || s.options.BreakerAfter < 0 || sl.letter || sl.to != nil:
 		return
 	case b.failed == nil:
-		b.failed, b.sinceMs = map[kite.Seq]struct{}{}, s.nowMs
+		b.failed = map[kite.Seq]struct{}{}
 	}
 	if len(b.failed) < s.options.BreakerAfter {
-		b.failed[sl.seq] = struct{}{}
+		b.failed[sl.seq], b.sinceMs = struct{}{}, s.nowMs
+		return
 	}
-	if len(b.failed) >= s.options.BreakerAfter && s.nowMs-b.sinceMs >= breakerSpread.Milliseconds() {
+	if s.nowMs-b.sinceMs >= breakerGrace.Milliseconds() {
 		b.open, b.pauseMs, b.nextMs = true, breakerPause.Milliseconds(), s.nowMs+breakerPause.Milliseconds()
 		s.log.Warn("breaker opened: only probes are delivered", "topic", f.topic, "group", f.group, "failed", len(b.failed))
 	}

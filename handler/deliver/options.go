@@ -28,8 +28,8 @@ type Options struct {
 	// attempt, after the second and so on; the last pause holds for all that follow. 1 to 32 pauses of 0s to
 	// 24h. Default none: 0s after attempts 1 to 3, then 5s, which grows to 160s from the 50th on.
 	Retry map[string][]time.Duration `toml:"retry"`
-	// BreakerAfter is how many different messages of a flow must fail in a row, over two seconds at least,
-	// before only probes are sent to its group. Default 20, 1 to 1000; -1: off.
+	// BreakerAfter is how many different messages of a flow must fail without an ack between them, and go on
+	// failing for two seconds, before only probes are sent to its group. Default 20, 1 to 1000; -1: off.
 	BreakerAfter int `toml:"breaker_after"`
 	// DeadRetention is how long dead letters are kept that nobody discards. Default 720h, 1m to 87600h.
 	DeadRetention time.Duration `toml:"dead_retention"`

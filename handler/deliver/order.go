@@ -80,6 +80,14 @@ func (q *steps) push(st step) {
 	}
 }
 
+// inTurn returns both queues, the new messages first when the next probe of an open breaker is to be one.
+func (q *steps) inTurn(fresh bool) (first, second *fifo[step]) {
+	if fresh {
+		return &q.fresh, &q.again
+	}
+	return &q.again, &q.fresh
+}
+
 func (q *steps) len() int { return q.again.len() + q.fresh.len() }
 
 // mode is which messages of a flow wait for which, and who gets them.
@@ -222,7 +230,8 @@ func (s *shard) pumpOrder(f *flow) bool {
 		return turn != nil
 	})
 	for member, q := range o.waiting {
-		if !s.pumpWaiting(f, &q.again) || !s.pumpWaiting(f, &q.fresh) {
+		first, second := q.inTurn(f.breaker.fresh)
+		if !s.pumpWaiting(f, first) || !s.pumpWaiting(f, second) {
 			return false
 		}
 		if q.len() == 0 {
@@ -230,7 +239,8 @@ func (s *shard) pumpOrder(f *flow) bool {
 			s.relieve(f.peers, member) // it may have more
 		}
 	}
-	return s.pumpNext(f, &o.next.again) && s.pumpNext(f, &o.next.fresh)
+	first, second := o.next.inTurn(f.breaker.fresh)
+	return s.pumpNext(f, first) && s.pumpNext(f, second)
 }
 
 // pumpWaiting sends while the member has credit. It returns false when the flow can do no more now.
@@ -246,7 +256,7 @@ func (s *shard) pumpWaiting(f *flow, q *fifo[step]) bool {
 func (s *shard) pumpNext(f *flow, q *fifo[step]) bool {
 	for q.len() > 0 && s.hasRoom(f, q.first()) {
 		done := s.step(f, q.first())
-		if f.blocked || f.waking {
+		if !done && (f.blocked || f.waking) {
 			return false
 		}
 		if st := q.pop(); !done {
