@@ -45,7 +45,7 @@ func TestBreaker(t *testing.T) {
 				r.route(route)
 				r.join("s-a", "a1", 5)
 				for n := range 60 {
-					r.publish("trade", 1, message{limit: 100, key: string(rune('a' + n%50))})
+					r.publish("trade", 1, message{limit: 12, key: string(rune('a' + n%50))})
 				}
 				r.failing(5 * time.Second)
 				if !r.breakerOpen() {
