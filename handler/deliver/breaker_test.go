@@ -163,3 +163,30 @@ func TestBreakerProbeLost(t *testing.T) {
 		}
 	})
 }
+
+// TestBreakerFresh: hopeless messages in great number do not hide that others would be taken.
+func TestBreakerFresh(t *testing.T) {
+	t.Parallel()
+	for name, order := range map[string]kite.Ordering{"plain": kite.OrderNone, "by key": kite.OrderByKey} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			run(t, Options{Retry: map[string][]time.Duration{"s-a": {500 * time.Millisecond}}}, func(t *testing.T, r *rig) {
+				route := fanout("trade", "s-a")
+				if route.Bindings[0].Order = order; order == kite.OrderByKey {
+					route.Bindings[0].OrderKey = "key"
+				}
+				r.route(route)
+				r.join("s-a", "a1", 30)
+				for n := range 25 {
+					r.publish("trade", 1, message{key: string(rune('a' + n))})
+				}
+				r.failing(10 * time.Second)
+				r.publish("trade", 1, message{key: "good"})
+				tried := func(d delivery) bool { return d.seq == 26 }
+				if !slices.ContainsFunc(r.failing(90*time.Second), tried) {
+					t.Error("the good one was not tried")
+				}
+			})
+		})
+	}
+}
