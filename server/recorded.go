@@ -94,31 +94,9 @@ func buried(facts []fact, group string) bool {
 
 // nearest describes the binding whose text is most like the type.
 func nearest(bindings []kite.Binding, messageType string) string {
-	best, distance := "none", -1
-	for _, b := range bindings {
-		if d := edits(b.MessageType, messageType); distance < 0 || d < distance {
-			best, distance = fmt.Sprintf("%s %q", b.Type, b.MessageType), d
-		}
+	i := kite.Nearest(bindings, messageType)
+	if i < 0 {
+		return "none"
 	}
-	return best
-}
-
-// edits counts how many bytes must be changed, added or removed to make b of a. Types and patterns are short.
-func edits(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost = 1 + min(diagonal, row[j], row[j+1])
-			}
-			diagonal, row[j+1] = row[j+1], cost
-		}
-	}
-	return row[len(b)]
+	return fmt.Sprintf("%s %q", bindings[i].Type, bindings[i].MessageType)
 }

@@ -165,15 +165,3 @@ func TestTellRecorded(t *testing.T) {
 		expectLines(t, name, []operate.Event{s.tellGroup(&route, c.standing, m, c.facts)}, c.want)
 	}
 }
-
-func TestEdits(t *testing.T) {
-	t.Parallel()
-	for _, c := range []struct {
-		a, b string
-		want int
-	}{{"", "", 0}, {"paid", "paid", 0}, {"paid", "pai", 1}, {"", "abc", 3}, {"kitten", "sitting", 3}, {"abc", "", 3}} {
-		if got := edits(c.a, c.b); got != c.want {
-			t.Errorf("%q to %q: %d, want %d", c.a, c.b, got, c.want)
-		}
-	}
-}

@@ -201,7 +201,7 @@ func (q *look) complete(all []GroupSight) []GroupSight {
 	for i := range all {
 		delete(q.letters, all[i].Group)
 		if all[i].Stage == StageUnmatched {
-			all[i].Nearest = nearest(all[i].Bindings, string(q.kind))
+			all[i].Nearest = kite.Nearest(all[i].Bindings, string(q.kind))
 		}
 	}
 	for group, letter := range q.letters {

@@ -1,10 +1,8 @@
-package deliver
+package kite
 
-import "github.com/kiteq/kiteq/internal/kite"
-
-// nearest returns the binding whose MessageType is most like the message's: by the fewest edits, and of equals
-// the one that begins alike for longer. It is -1 when there is none.
-func nearest(bindings []kite.Binding, messageType string) int {
+// Nearest returns the index of the binding whose MessageType is most like the message's: by the fewest edits, and
+// of equals the one that begins alike for longer. It is -1 when there is none.
+func Nearest(bindings []Binding, messageType string) int {
 	best, bestEdits, bestAlike := -1, 0, 0
 	for i := range bindings {
 		text := bindings[i].MessageType
