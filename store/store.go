@@ -80,7 +80,7 @@ type Needs struct {
 	// BeforeMs is the time before which a unit's newest record must lie, Unix ms.
 	BeforeMs int64
 	// SeenMs is since when Find must know of every id, Unix ms; 0: it need not. A unit with records as young
-	// stays, or of the newest record of each id Kind, ID and TimeMs do.
+	// stays, or of each id's newest record, dead letters and orders aside, Kind, ID and TimeMs do.
 	SeenMs int64
 	// MaxBytes ends the keeping of what nobody needs: while the journal holds more, its oldest units go
 	// although they are newer than BeforeMs. 0 is no limit.

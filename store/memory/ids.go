@@ -40,11 +40,13 @@ func (n *names) add(c *chunk, r *kite.Record) {
 func (n *names) drop(c *chunk, sinceMs int64) {
 	for i := range c.slots {
 		r := &c.slots[i]
-		if r.ID == (kite.MessageID{}) || n.newest[r.ID] != r.Position {
+		if r.ID == (kite.MessageID{}) {
 			continue
 		}
-		delete(n.newest, r.ID)
-		if sinceMs > 0 && r.TimeMs >= sinceMs {
+		if n.newest[r.ID] == r.Position {
+			delete(n.newest, r.ID)
+		}
+		if sinceMs > 0 && r.TimeMs >= sinceMs && r.TimeMs >= n.ghosts[r.ID].timeMs && haunts(r.Kind) {
 			n.ghosts[r.ID] = ghost{r.Kind, r.TimeMs}
 			n.queue = append(n.queue, r.ID)
 		}
@@ -57,8 +59,12 @@ func (n *names) drop(c *chunk, sinceMs int64) {
 	n.queue = n.queue[:copy(n.queue, n.queue[gone:])]
 }
 
-// Find visits the records that carry the id, newest first. See store.Journal. Of an id whose records were
-// all trimmed it visits one with the newest one's Kind, ID and TimeMs.
+// haunts tells whether a trimmed record of the kind says what became of its id. Dead letters and orders only
+// say what happened afterwards.
+func haunts(kind kite.Kind) bool { return kind != kite.KindDead && kind != kite.KindOrder }
+
+// Find visits the records that carry the id, newest first. See store.Journal. Of those that were trimmed it
+// visits one, at the end, with the newest one's Kind, ID and TimeMs.
 func (j *Journal) Find(id kite.MessageID, sinceMs int64, visit func(*kite.Record) bool) error {
 	w := j.walk()
 	defer j.done(w)
@@ -76,17 +82,17 @@ func (j *Journal) Find(id kite.MessageID, sinceMs int64, visit func(*kite.Record
 	left, trimmed := j.names.ghosts[id]
 	j.mu.RUnlock()
 	w.same = found
-	switch {
-	case closed:
+	if closed {
 		return errClosed
-	case len(found) == 0 && trimmed && left.timeMs >= sinceMs:
-		w.rec = kite.Record{Kind: left.kind, ID: id, TimeMs: left.timeMs}
-		visit(&w.rec)
 	}
 	for _, r := range found {
 		if w.rec = *r; !visit(&w.rec) {
-			break
+			return nil
 		}
+	}
+	if trimmed && left.timeMs >= sinceMs {
+		w.rec = kite.Record{Kind: left.kind, ID: id, TimeMs: left.timeMs}
+		visit(&w.rec)
 	}
 	return nil
 }
