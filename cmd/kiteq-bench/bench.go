@@ -135,10 +135,12 @@ func (b *bench) unbind(ctx context.Context) error {
 	if b.o.group != "" {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), b.o.patience)
-	defer cancel()
-	for _, r := range b.receipts {
-		if err := b.binder.unbind(ctx, r); err != nil {
+	ctx = context.WithoutCancel(ctx)
+	for _, r := range b.receipts { // there may be a thousand: each has its own time
+		each, cancel := context.WithTimeout(ctx, b.o.patience)
+		err := b.binder.unbind(each, r)
+		cancel()
+		if err != nil {
 			return fmt.Errorf("unbind group %s in %s: %w", r.group, b.o.zkhost, err)
 		}
 	}
