@@ -10,7 +10,6 @@ import (
 	"github.com/kiteq/kiteq/handler/deliver"
 	"github.com/kiteq/kiteq/internal/kite"
 	"github.com/kiteq/kiteq/internal/operate"
-	"github.com/kiteq/kiteq/store"
 )
 
 // Groups implements admin.Operator. It waits for the flows and the lane, until ctx ends.
@@ -80,7 +79,7 @@ func (s *Server) group(f *deliver.FlowStats, standing *kite.Standing) operate.Gr
 
 // dead counts the dead letters that nobody has discarded.
 func (s *Server) dead(topic, group string, standing *kite.Standing) int64 {
-	_, next := s.journal.Bounds(store.DeadStream(topic, group))
+	_, next := s.journal.Bounds(kite.DeadStream(topic, group))
 	n := int64(next) - int64(standing.Letters.Floor())
 	for _, r := range standing.Letters.Ranges() {
 		n -= int64(r.To - r.From)

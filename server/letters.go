@@ -7,7 +7,6 @@ import (
 	"github.com/kiteq/kiteq/internal/kite"
 	"github.com/kiteq/kiteq/internal/operate"
 	"github.com/kiteq/kiteq/internal/protocol"
-	"github.com/kiteq/kiteq/store"
 )
 
 // Letters implements admin.Operator: those that nobody has discarded.
@@ -23,7 +22,7 @@ func (s *Server) Letters(ctx context.Context, f operate.Filter, whole bool) (ope
 	page := operate.Letters{Letters: []operate.Letter{}}
 	var bad error
 	from := max(kite.Seq(after)+1, standing.Letters.Floor())
-	err = s.journal.Read(store.DeadStream(f.Topic, f.Group), from, func(r *kite.Record) bool {
+	err = s.journal.Read(kite.DeadStream(f.Topic, f.Group), from, func(r *kite.Record) bool {
 		if standing.Letters.Contains(r.Seq) {
 			return true
 		}
@@ -110,7 +109,7 @@ func (s *Server) Letter(ctx context.Context, topic, group string, n kite.Seq) (l
 	if err != nil {
 		return letter, err
 	}
-	stream := store.DeadStream(topic, group)
+	stream := kite.DeadStream(topic, group)
 	found := false
 	var bad error
 	err = s.journal.Read(stream, n, func(r *kite.Record) bool {

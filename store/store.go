@@ -121,15 +121,9 @@ func Stream(r *kite.Record) string {
 	case kite.KindMessage, kite.KindCommit:
 		return r.Topic
 	case kite.KindDead:
-		return DeadStream(r.Topic, string(r.Group))
+		return kite.DeadStream(r.Topic, string(r.Group))
 	case kite.KindDelayed:
 		return kite.DelayStream(kite.Minute(r.DueMs))
 	}
 	return ""
 }
-
-// DeadStream names the dead letters of a group on a topic. '/' keeps it apart from topics.
-func DeadStream(topic, group string) string { return kite.DeadStream(topic, group) }
-
-// CutDead returns whose dead letters the stream has; dead is false when it is one of messages.
-func CutDead(stream string) (topic, group string, dead bool) { return kite.CutDead(stream) }

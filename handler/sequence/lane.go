@@ -322,7 +322,7 @@ func (l *Lane) needs(retention time.Duration) store.Needs {
 		}
 	}
 	for stream := range l.state.heads {
-		if topic, group, dead := store.CutDead(stream); dead {
+		if topic, group, dead := kite.CutDead(stream); dead {
 			n.Floors[stream] = 1
 			if standing := l.state.standings[flowKey{topic, group}]; standing != nil {
 				n.Floors[stream] = standing.Letters.Floor()

@@ -4,7 +4,6 @@ import (
 	"context"
 
 	"github.com/kiteq/kiteq/internal/kite"
-	"github.com/kiteq/kiteq/store"
 )
 
 // proposeOrder checks what an operator ordered against how things stand: an order that would change nothing
@@ -57,7 +56,7 @@ func (l *Lane) proposeRecheck(item *kite.Item) {
 }
 
 func (l *Lane) proposeLetter(item *kite.Item, standing *kite.Standing, action kite.Action) {
-	head := l.state.heads[store.DeadStream(item.Topic, string(item.Group))]
+	head := l.state.heads[kite.DeadStream(item.Topic, string(item.Group))]
 	switch {
 	case item.Seq == 0 || item.Seq > head:
 		item.Verdict = kite.Invalid

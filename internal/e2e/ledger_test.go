@@ -13,7 +13,6 @@ import (
 
 	"github.com/kiteq/kiteq/client"
 	"github.com/kiteq/kiteq/internal/kite"
-	"github.com/kiteq/kiteq/store"
 	"github.com/kiteq/kiteq/store/mmap"
 )
 
@@ -250,7 +249,7 @@ func (l *ledger) verifyDeadLetters(t *testing.T, dir, topic, group string) {
 	}
 	defer journal.Close()
 	letters := map[string]int{}
-	err = journal.Read(store.DeadStream(topic, group), 1, func(r *kite.Record) bool {
+	err = journal.Read(kite.DeadStream(topic, group), 1, func(r *kite.Record) bool {
 		letters[r.ID.String()]++
 		return true
 	})

@@ -298,7 +298,7 @@ func (w *world) dump() (lines []string) {
 			}
 			lines = append(lines, text)
 		}
-		err := j.Read(store.DeadStream(route.Topic, route.Group), 1, func(r *kite.Record) bool {
+		err := j.Read(kite.DeadStream(route.Topic, route.Group), 1, func(r *kite.Record) bool {
 			letter, err := kite.DecodeDeadLetter(r.Body)
 			lines = append(lines, fmt.Sprintf("dead for %s: %s after %d: %s", name, nameOf([]byte(r.ID.String())), letter.Attempts, letter.Reason))
 			return err == nil

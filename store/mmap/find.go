@@ -4,7 +4,6 @@ import (
 	"errors"
 	"runtime/debug"
 	"slices"
-	"sync"
 
 	"github.com/kiteq/kiteq/internal/kite"
 )
@@ -99,13 +98,10 @@ func (j *Journal) candidates(w *walk, id kite.MessageID, sinceMs int64, from int
 	return 0, nil
 }
 
-// mending serialises mendIDs.
-type mending struct{ mu sync.Mutex }
-
 // mendIDs makes a damaged id index anew. The caller holds a reference to the segment.
 func (j *Journal) mendIDs(seg *segment) error {
-	j.mending.mu.Lock()
-	defer j.mending.mu.Unlock()
+	j.mending.Lock()
+	defer j.mending.Unlock()
 	j.mu.RLock()
 	file := seg.ids.file
 	j.mu.RUnlock()

@@ -45,7 +45,7 @@ type Journal struct {
 	walks  sync.Pool // of *walk, owned by one Read or Load at a time
 	worker worker
 
-	mending mending
+	mending sync.Mutex // one mendIDs at a time
 
 	compacting atomic.Bool // a job for it is queued or under way
 	noHoles    atomic.Bool // the file system cannot punch them

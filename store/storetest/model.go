@@ -96,7 +96,7 @@ func (m *model) other(kind kite.Kind, topic string) *kite.Record {
 
 func (m *model) dead(topic, group string) *kite.Record {
 	r := m.other(kite.KindDead, topic)
-	r.Group, r.Seq = []byte(group), m.seq(store.DeadStream(topic, group))
+	r.Group, r.Seq = []byte(group), m.seq(kite.DeadStream(topic, group))
 	return r
 }
 
