@@ -10,6 +10,7 @@ const (
 	KnownDir  = RootNode + "/all_servers"   // the brokers that ever ran
 	PubDir    = RootNode + "/pub"           // the producers of each topic, for operators
 	SubDir    = RootNode + "/sub"           // the bindings of each topic
+	PeersDir  = RootNode + "/peers"         // the brokers that share a store; no client looks here
 )
 
 const bindSuffix = "-bind"
@@ -25,6 +26,9 @@ func AliveNode(addr string) string { return AliveDir + "/" + addr }
 
 // KnownNode is the persistent node of a broker; nobody deletes it.
 func KnownNode(addr string) string { return KnownDir + "/" + addr }
+
+// PeerNode is the ephemeral node of a running broker that shares its store with others.
+func PeerNode(id string) string { return PeersDir + "/" + id }
 
 // ProducersNode is the persistent node below which the producers of the topic are, by group.
 func ProducersNode(topic string) string { return PubDir + "/" + topic }

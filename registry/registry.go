@@ -47,6 +47,19 @@ type Registry interface {
 	Close() error
 }
 
+// Peers is a registry in which brokers that share a store see each other. Only one that knows when a
+// process is gone can be it.
+type Peers interface {
+	// Join publishes that the broker with this id runs, until Close or the end of the session; a new
+	// session publishes it again. A leftover of an earlier process is removed first.
+	Join(ctx context.Context, id string) error
+
+	// WatchPeers calls changed with the ids of those who run, sorted: once when first read, then after
+	// every change, never concurrently. While Ready returns an error the newest picture may be old. It
+	// returns as WatchBindings does.
+	WatchPeers(ctx context.Context, changed func(ids []string)) error
+}
+
 // Brokers gives the addresses that serve each topic, sorted. The receiver must not change it.
 type Brokers map[string][]string
 

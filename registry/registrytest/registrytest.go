@@ -77,6 +77,9 @@ func Run(t *testing.T, open func(t *testing.T) Env) {
 			"withdrawing is completed later":          withdrawingIsCompleted,
 			"producers outlive a session":             producersOutliveSession,
 			"bindings survive the session of a group": bindingsOutliveSession,
+			"peers see each other":                    peersSeeEachOther,
+			"a peer is gone with its session":         peerIsGone,
+			"a peer that comes back at once":          peerComesBack,
 		} {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()

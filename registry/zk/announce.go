@@ -23,16 +23,20 @@ import (
 // turn, for the newest wish there is.
 type wish struct {
 	addr      string // of the broker; "" when none is announced
+	peer      string // id of Join; "" without
 	topics    []string
 	producers map[string]bool // paths of AddProducer
 }
 
 // nodes are the broker's ephemeral nodes.
 func (w *wish) nodes() []string {
-	if w.addr == "" {
-		return nil
-	}
 	var paths []string
+	if w.peer != "" {
+		paths = append(paths, registry.PeerNode(w.peer))
+	}
+	if w.addr == "" {
+		return paths
+	}
 	for _, topic := range w.topics {
 		paths = append(paths, registry.BrokerNode(topic, w.addr))
 	}
@@ -66,6 +70,14 @@ func (r *Registry) Announce(ctx context.Context, addr string, topics []string) e
 // with the nodes that are left.
 func (r *Registry) Withdraw(ctx context.Context) error {
 	return r.publish(ctx, "withdraw", func(w *wish) { w.addr, w.topics = "", nil })
+}
+
+// Join implements registry.Peers.
+func (r *Registry) Join(ctx context.Context, id string) error {
+	if err := checkName("broker id", id); err != nil {
+		return err
+	}
+	return r.publish(ctx, "join as "+id, func(w *wish) { w.peer = id })
 }
 
 // AddProducer implements registry.Registry. Processes on one host that publish for the same group
@@ -172,13 +184,10 @@ func (r *Registry) fulfil(ctx context.Context, s *session, w *wish) error {
 	if err := r.removeStale(ctx, s, w); err != nil {
 		return err
 	}
-	if err := plantProducers(ctx, s, w); err != nil || w.addr == "" {
+	if err := plantProducers(ctx, s, w); err != nil {
 		return err
 	}
-	if err := s.ensureTopics(ctx, w.topics); err != nil {
-		return err
-	}
-	if err := s.ensure(ctx, registry.KnownNode(w.addr)); err != nil {
+	if err := s.ensureAbove(ctx, w); err != nil {
 		return err
 	}
 	missing, err := r.clear(ctx, s, w)
@@ -200,6 +209,22 @@ func (r *Registry) fulfil(ctx context.Context, s *session, w *wish) error {
 		}
 	}
 	return nil
+}
+
+// ensureAbove makes the persistent nodes that the wish's ephemeral ones need.
+func (s *session) ensureAbove(ctx context.Context, w *wish) error {
+	if w.peer != "" {
+		if err := s.ensure(ctx, registry.PeersDir); err != nil {
+			return err
+		}
+	}
+	if w.addr == "" {
+		return nil
+	}
+	if err := s.ensureTopics(ctx, w.topics); err != nil {
+		return err
+	}
+	return s.ensure(ctx, registry.KnownNode(w.addr))
 }
 
 // removeStale deletes what we made and no longer want. Nodes of others stay: the address may belong

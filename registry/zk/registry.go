@@ -42,7 +42,10 @@ type Registry struct {
 	closeOnce sync.Once
 }
 
-var _ registry.Registry = (*Registry)(nil)
+var (
+	_ registry.Registry = (*Registry)(nil)
+	_ registry.Peers    = (*Registry)(nil)
+)
 
 // Connect returns a Registry that connects as soon as Run runs. The error names every bad option.
 func Connect(o Options, log *slog.Logger) (*Registry, error) {
