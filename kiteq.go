@@ -44,12 +44,9 @@ func run(args []string) error {
 	if err != nil {
 		return err
 	}
-	broker, err := server.New(config, server.Control{
+	err = server.Serve(ctx, config, server.Control{
 		Reload:   func() (conf.Config, error) { return conf.Load(args, io.Discard) },
 		DumpHeap: dumps,
 	}, slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: log.Level})))
-	if err != nil {
-		return errors.Join(err, log.Close())
-	}
-	return errors.Join(broker.Run(ctx), log.Close())
+	return errors.Join(err, log.Close())
 }

@@ -226,7 +226,7 @@ func imageOfKill(t *testing.T, from, to string) {
 func openBacklog(t *testing.T, dir string) {
 	before := residentMemory(t)
 	watch := startWatch(t)
-	journal, err := openStore(backlogStore(dir), slog.New(slog.DiscardHandler))
+	journal, _, err := openStore(backlogStore(dir), "", slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

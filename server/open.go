@@ -1,13 +1,17 @@
 package server
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"strconv"
 	"time"
 
 	"github.com/kiteq/kiteq/conf"
+	"github.com/kiteq/kiteq/internal/kite"
 	"github.com/kiteq/kiteq/registry/embedded"
 	"github.com/kiteq/kiteq/registry/file"
 	"github.com/kiteq/kiteq/registry/remember"
@@ -18,27 +22,63 @@ import (
 	"github.com/kiteq/kiteq/store/mock"
 )
 
-// openStore opens the journal that the URL names.
-func openStore(raw string, log *slog.Logger) (store.Journal, error) {
+// openStore opens the journal that the URL names. The keeper is nil unless other brokers may take it over.
+func openStore(raw, address string, log *slog.Logger) (store.Journal, *keeper, error) {
 	url, err := conf.ParseStore(raw)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	for _, note := range url.Notes {
 		log.Warn(note)
 	}
 	switch {
 	case url.Memory != nil:
-		return memory.New(*url.Memory)
+		journal, err := memory.New(*url.Memory)
+		return journal, nil, err
 	case url.Mock:
 		log.Warn("the mock store keeps no message: what is published is never delivered")
-		return mock.New(), nil
+		return mock.New(), nil, nil
 	}
 	journal, err := mmap.Open(*url.MMap, log)
 	if err != nil {
-		return nil, fmt.Errorf("store %s: %w", raw, err)
+		return nil, nil, fmt.Errorf("store %s: %w", raw, err)
 	}
-	return journal, nil
+	return journal, nil, nil
+}
+
+// openShared opens the newest journal that the broker began and still has, or begins one. The keeper owns the
+// store then.
+func openShared(shared store.Shared, id string, after time.Duration, log *slog.Logger) (store.Journal, *keeper, error) {
+	journal, err := own(shared, id)
+	if err != nil {
+		return nil, nil, errors.Join(err, shared.Close())
+	}
+	return journal, &keeper{id: id, after: after, store: shared, home: journal.Held(), log: log.With("component", "takeover")}, nil
+}
+
+func own(shared store.Shared, id string) (store.SharedJournal, error) {
+	all, err := shared.Held(id)
+	if err != nil {
+		return nil, err
+	}
+	for _, h := range slices.Backward(all) {
+		if h.Broker == id {
+			return shared.Claim(h, id)
+		}
+	}
+	return shared.Create(id)
+}
+
+// keep gives the keeper what it needs to see other brokers and to serve their journals.
+func (s *Server) keep() error {
+	switch k := s.keeper; {
+	case k == nil:
+	case s.peers == nil:
+		return kite.Errorf(kite.Invalid, "-zkhost %s: brokers that share a store see each other in ZooKeeper: name it with -zkhost", s.config.ZKHost)
+	default:
+		k.peers, k.ready, k.host = s.peers, s.registry.Ready, s.host
+	}
+	return nil
 }
 
 // rememberAfter is how long a starting broker waits for ZooKeeper before it takes the bindings of its
@@ -72,11 +112,63 @@ func (s *Server) openRegistry() error {
 	if err != nil {
 		return err
 	}
-	s.registry, s.follow = session, session.Run
+	s.registry, s.peers, s.follow = session, session, session.Run
 	if url.ZK != nil && s.config.BindingsFile != "" {
 		s.registry = remember.New(session, s.config.BindingsFile, rememberAfter, s.log)
 	}
 	return nil
+}
+
+// host serves the journal of a broker that is gone, until ctx ends: as this broker, on ports of its own.
+func (s *Server) host(ctx context.Context, journal store.SharedJournal) error {
+	c := s.config
+	c.Topics, c.BindingsFile, c.Notes = *s.topics.Load(), "", nil
+	if s.embedded != nil {
+		c.ZKHost = s.embedded.Addr()
+	}
+	bind, _, err := net.SplitHostPort(c.Bind)
+	if err == nil {
+		c.Bind, c.AdminPort, err = freePorts(bind)
+	}
+	if err != nil {
+		return errors.Join(err, journal.Close())
+	}
+	c.Network.Addr = c.Bind
+	address, _, err := net.SplitHostPort(s.advertised)
+	_, port, _ := net.SplitHostPort(c.Bind)
+	if err != nil {
+		return errors.Join(err, journal.Close())
+	}
+	log := s.log.With("journal", journal.Held().Journal)
+	guest, err := assembled(c, Control{Reload: func() (conf.Config, error) {
+		c := c
+		c.Topics = *s.topics.Load()
+		return c, nil
+	}}, net.JoinHostPort(address, port), journal, nil, log)
+	if err != nil {
+		return err
+	}
+	s.guests.Store(guest, journal.Held())
+	defer s.guests.Delete(guest)
+	return guest.Run(ctx)
+}
+
+// freePorts returns an address for clients on which nobody listens now, and the port one above it, where
+// operators look for the broker of that address.
+func freePorts(host string) (bind string, admin int, err error) {
+	for range 20 {
+		var clients, operators net.Listener
+		if clients, err = net.Listen("tcp4", net.JoinHostPort(host, "0")); err != nil {
+			return "", 0, err
+		}
+		admin = clients.Addr().(*net.TCPAddr).Port + 1
+		operators, err = net.Listen("tcp4", net.JoinHostPort(host, strconv.Itoa(admin)))
+		_ = clients.Close()
+		if err == nil {
+			return net.JoinHostPort(host, strconv.Itoa(admin-1)), admin, operators.Close()
+		}
+	}
+	return "", 0, err
 }
 
 // advertised is the numeric address that clients dial: old Go clients compare it with the peer's address

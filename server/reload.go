@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/kiteq/kiteq/internal/kite"
+	"github.com/kiteq/kiteq/store"
 )
 
 // reloaded is the answer to Reload.
@@ -62,6 +63,12 @@ func (s *Server) reload(ctx context.Context, crew *crew) reloaded {
 		return reloaded{err: fmt.Errorf("the topics stay as they are: %w", err)}
 	}
 	s.log.Info("topics changed", "added", added, "removed", removed, "topics", wanted)
+	s.guests.Range(func(guest, held any) bool {
+		if _, err := guest.(*Server).Reload(ctx); err != nil {
+			s.log.Warn("the topics of a hosted journal stay as they are", "journal", held.(store.Held).Journal, "err", err)
+		}
+		return true
+	})
 	return reloaded{topics: wanted}
 }
 

@@ -10,6 +10,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -46,8 +47,11 @@ type Server struct {
 	log     *slog.Logger
 
 	journal    store.Journal
+	keeper     *keeper          // nil when the store is no other broker's
+	guests     sync.Map         // *Server -> store.Held: the journals of others that are served here
 	embedded   *embedded.Server // nil with a ZooKeeper elsewhere
 	registry   registry.Registry
+	peers      registry.Peers              // nil with a registry that knows of none
 	follow     func(context.Context) error // runs the registry
 	exchange   *exchange.Exchange
 	directory  *session.Directory
@@ -71,11 +75,43 @@ type Server struct {
 	closing     chan struct{}                        // closed when Run answers no reload any more
 }
 
+// Serve runs a broker until ctx ends. When its journal was taken over, since it was away for too long, it
+// begins again as a new broker would.
+func Serve(ctx context.Context, c conf.Config, control Control, log *slog.Logger) error {
+	for {
+		broker, err := New(c, control, log)
+		if err != nil {
+			return err
+		}
+		if err = broker.Run(ctx); ctx.Err() != nil || !errors.Is(err, store.ErrFenced) {
+			return err
+		}
+		log.Warn("this broker was away for too long: it begins again, with a journal of its own", "err", err)
+	}
+}
+
 // New opens the store, replays it and makes the parts, upstream last. An error names the value and what
 // to do; nothing stays open after it.
-func New(c conf.Config, control Control, log *slog.Logger) (_ *Server, err error) {
+func New(c conf.Config, control Control, log *slog.Logger) (*Server, error) {
+	for _, note := range c.Notes {
+		log.Info("configuration", "note", note)
+	}
+	address, err := advertised(c)
+	if err != nil {
+		return nil, err
+	}
+	journal, keeper, err := openStore(c.Store, address, log)
+	if err != nil {
+		return nil, err
+	}
+	return assembled(c, control, address, journal, keeper, log)
+}
+
+// assembled makes a broker of the journal and the keeper, if any, which it owns from now on: also after an error.
+func assembled(c conf.Config, control Control, address string, journal store.Journal, keeper *keeper, log *slog.Logger) (_ *Server, err error) {
 	s := &Server{
 		config: c, control: control, log: log, madeMs: kite.UnixMs(time.Now()), exchange: &exchange.Exchange{},
+		advertised: address, journal: journal, keeper: keeper,
 		reloads: make(chan chan<- reloaded), started: make(chan struct{}), closing: make(chan struct{}),
 	}
 	s.topics.Store(&c.Topics)
@@ -85,20 +121,14 @@ func New(c conf.Config, control Control, log *slog.Logger) (_ *Server, err error
 			s.release()
 		}
 	}()
-	for _, note := range c.Notes {
-		log.Info("configuration", "note", note)
-	}
-	if s.advertised, err = advertised(c); err != nil {
-		return nil, err
-	}
-	if s.journal, err = openStore(c.Store, log); err != nil {
-		return nil, err
-	}
 	c.Lane.DeliverFirst, c.Lane.Classes = c.DeliveryFirst, c.Classes()
 	if s.lane, err = sequence.Open(c.Lane, s.journal, router{s.exchange, s}, log); err != nil {
 		return nil, err
 	}
 	if err = s.openRegistry(); err != nil {
+		return nil, err
+	}
+	if err = s.keep(); err != nil {
 		return nil, err
 	}
 	s.assemble()
@@ -215,6 +245,9 @@ func (s *Server) Run(ctx context.Context) error {
 	crew.start("network", s.transport.Run)
 	err := s.announce(ctx, crew)
 	if err == nil {
+		if s.keeper != nil {
+			crew.start("takeover", s.keeper.run)
+		}
 		s.serving.Store(true)
 		close(s.started)
 		s.log.Info("broker serves", "addr", s.advertised, "admin", s.AdminAddr(), "topics", s.config.Topics,
@@ -279,6 +312,9 @@ func (s *Server) appear(ctx context.Context, loaded <-chan struct{}, announced c
 		if err == nil {
 			err = loadedBy(ctx, loaded)
 		}
+		if err == nil && s.keeper != nil {
+			err = s.keeper.peers.Join(ctx, s.keeper.id)
+		}
 		if err == nil {
 			err = s.registry.Announce(ctx, s.advertised, topics)
 		}
@@ -315,6 +351,7 @@ func (s *Server) registryError(err error) error {
 func (s *Server) stop(ctx context.Context, crew *crew) error {
 	s.serving.Store(false)
 	s.log.Info("broker stops", "drain_timeout", s.config.DrainTimeout)
+	crew.stop("takeover")
 	crew.stop("announcement")
 	withdraw, cancel := context.WithTimeout(ctx, 5*time.Second)
 	if err := s.registry.Withdraw(withdraw); err != nil {
@@ -323,11 +360,18 @@ func (s *Server) stop(ctx context.Context, crew *crew) error {
 	cancel()
 	s.drain(ctx)
 	s.handler.Refuse()
+	if journal, ok := s.journal.(store.SharedJournal); ok {
+		// A store that is away keeps the lane waiting.
+		defer time.AfterFunc(abandonAfter, journal.Abandon).Stop()
+	}
 	for _, name := range []string{"bindings", "checks", "delays", "delivery", "lane", "network", "registry", "embedded registry", "journal", "heap dumps", "admin"} {
 		crew.stop(name)
 	}
 	return errors.Join(crew.err(), s.journal.Close())
 }
+
+// abandonAfter is how long a stopping broker waits for a shared store to come back.
+const abandonAfter = 5 * time.Second
 
 func (s *Server) drain(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, s.config.DrainTimeout)
@@ -354,6 +398,9 @@ func (s *Server) release() {
 	}
 	if s.journal != nil {
 		_ = s.journal.Close()
+	}
+	if s.keeper != nil {
+		_ = s.keeper.store.Close()
 	}
 }
 
