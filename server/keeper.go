@@ -11,13 +11,15 @@ import (
 	"sync"
 	"time"
 
+	"github.com/kiteq/kiteq/internal/kite"
 	"github.com/kiteq/kiteq/registry"
 	"github.com/kiteq/kiteq/store"
 )
 
 // keeper looks after the journals of a shared store. Those of brokers that are gone are taken over and hosted:
 // each is served by a broker of its own in this process, on its own port, which clients find as any other. So
-// sequences, transactions and places of groups go on where they were, and nothing is copied.
+// sequences, transactions and places of groups go on where they were, and nothing is copied. When the broker is
+// back, it claims its journal, and the one that hosted it lets go.
 //
 // A broker is gone when its node in the registry is. Who takes over is the first of those that are there, in an
 // order that depends on the journal, so that all agree and several journals are shared out; if that one does
@@ -107,7 +109,7 @@ func (k *keeper) look(ctx context.Context) error {
 		switch {
 		case h.Journal == k.home.Journal:
 			if h.Epoch != k.home.Epoch {
-				return fmt.Errorf("journal %d was taken over by broker %s: %w", h.Journal, h.Owner, store.ErrFenced)
+				return k.lost(h)
 			}
 		case hosted:
 			if h.Epoch != here.epoch {
@@ -126,6 +128,14 @@ func (k *keeper) look(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// lost says why this broker's own journal is not its own any more.
+func (k *keeper) lost(h store.Held) error {
+	if h.Owner == k.id {
+		return kite.Errorf(kite.Invalid, "another process runs as broker %s and has its journal: give each a name of its own, as broker=… in -db", k.id)
+	}
+	return fmt.Errorf("journal %d was taken over by broker %s: %w", h.Journal, h.Owner, store.ErrFenced)
 }
 
 // gone returns for how long this broker should have taken the journal over by now, 0 or less when it should not.

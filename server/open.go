@@ -46,8 +46,8 @@ func openStore(raw, address string, log *slog.Logger) (store.Journal, *keeper, e
 	return journal, nil, nil
 }
 
-// openShared opens the newest journal that the broker began and still has, or begins one. The keeper owns the
-// store then.
+// openShared opens the broker's journal, also when another one has taken it over meanwhile, or begins it. The
+// keeper owns the store then.
 func openShared(shared store.Shared, id string, after time.Duration, log *slog.Logger) (store.Journal, *keeper, error) {
 	journal, err := own(shared, id)
 	if err != nil {
@@ -57,7 +57,7 @@ func openShared(shared store.Shared, id string, after time.Duration, log *slog.L
 }
 
 func own(shared store.Shared, id string) (store.SharedJournal, error) {
-	all, err := shared.Held(id)
+	all, err := shared.Held("")
 	if err != nil {
 		return nil, err
 	}

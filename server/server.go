@@ -76,7 +76,7 @@ type Server struct {
 }
 
 // Serve runs a broker until ctx ends. When its journal was taken over, since it was away for too long, it
-// begins again as a new broker would.
+// starts again, as if it had been stopped meanwhile.
 func Serve(ctx context.Context, c conf.Config, control Control, log *slog.Logger) error {
 	for {
 		broker, err := New(c, control, log)
@@ -86,7 +86,7 @@ func Serve(ctx context.Context, c conf.Config, control Control, log *slog.Logger
 		if err = broker.Run(ctx); ctx.Err() != nil || !errors.Is(err, store.ErrFenced) {
 			return err
 		}
-		log.Warn("this broker was away for too long: it begins again, with a journal of its own", "err", err)
+		log.Warn("this broker was away for too long: it starts again", "err", err)
 	}
 }
 
