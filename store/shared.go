@@ -1,11 +1,5 @@
 package store
 
-import (
-	"errors"
-
-	"github.com/kiteq/kiteq/internal/kite"
-)
-
 // Shared is a store in which several brokers have their journals, and one may go on with another's. Every
 // journal has one owner at a time: a claim raises its epoch, and the owner of an older epoch can write nothing
 // more to it. It is safe for concurrent use.
@@ -43,6 +37,3 @@ type Held struct {
 	Epoch   uint64 // how often it was claimed
 	SinceMs int64  // when the owner claimed it, Unix ms by the store's clock
 }
-
-// ErrFenced says that another broker has taken the journal over; nothing of the batch was kept.
-var ErrFenced = &kite.Error{Code: kite.Unavailable, Err: errors.New("another broker has taken this journal over")}

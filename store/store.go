@@ -96,6 +96,9 @@ type Trimmed struct {
 // ErrFull says that a bounded journal has no room; the batch was not kept.
 var ErrFull = &kite.Error{Code: kite.Busy, Err: errors.New("the store is full")}
 
+// ErrFenced says that another broker has taken the journal over; nothing of the batch was kept.
+var ErrFenced = &kite.Error{Code: kite.Unavailable, Err: errors.New("another broker has taken this journal over")}
+
 // ErrLocked says that another process has the journal open.
 var ErrLocked = errors.New("the store is in use by another process")
 

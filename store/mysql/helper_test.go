@@ -1,0 +1,180 @@
+package mysql
+
+import (
+	"database/sql"
+	"fmt"
+	"hash/fnv"
+	"log/slog"
+	"os"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/go-sql-driver/mysql"
+	"go.uber.org/goleak"
+
+	"github.com/kiteq/kiteq/internal/kite"
+	"github.com/kiteq/kiteq/store"
+)
+
+// The environment: the data source name of a server on which databases may be made, and whether a missing one
+// is a failure. ./build.sh test sets both.
+const (
+	mysqlVariable   = "KITEQ_TEST_MYSQL"
+	requireVariable = "KITEQ_TEST_REQUIRE"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// options leads to a database of the test's own, which is dropped when it ends.
+func options(tb testing.TB) Options {
+	tb.Helper()
+	return optionsFor(tb, fmt.Sprintf("kiteq_%d_%d", os.Getpid(), databases.Add(1)))
+}
+
+var databases atomic.Int64
+
+// optionsOf leads to the database that stands for a directory.
+func optionsOf(tb testing.TB, dir string) Options {
+	tb.Helper()
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(dir))
+	return optionsFor(tb, fmt.Sprintf("kiteq_%d_%016x", os.Getpid(), h.Sum64()))
+}
+
+func optionsFor(tb testing.TB, name string) Options {
+	tb.Helper()
+	source := os.Getenv(mysqlVariable)
+	if source == "" {
+		why := "no MySQL to test against: run ./build.sh test, or set " + mysqlVariable + " to a data source name"
+		if os.Getenv(requireVariable) == "1" {
+			tb.Fatal(why)
+		}
+		tb.Skip(why)
+	}
+	c, err := mysql.ParseDSN(source)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { admin(tb, "DROP DATABASE IF EXISTS "+name) })
+	return Options{Master: c.Addr, User: c.User, Password: Secret(c.Passwd), DB: name, MaxMessage: 1 << 20, unitRows: 64}
+}
+
+// admin executes statements as the user of the environment, on no database.
+func admin(tb testing.TB, statements ...string) {
+	tb.Helper()
+	c, err := mysql.ParseDSN(os.Getenv(mysqlVariable))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	c.DBName = ""
+	db, err := sql.Open("mysql", c.FormatDSN())
+	if err != nil {
+		tb.Fatal(err)
+	}
+	defer func() { _ = db.Close() }()
+	for _, statement := range statements {
+		if _, err := db.Exec(statement); err != nil {
+			tb.Errorf("%s: %v", statement, err)
+		}
+	}
+}
+
+func mustDial(tb testing.TB, o Options) *Database {
+	tb.Helper()
+	d, err := Dial(o, slog.New(slog.DiscardHandler))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() {
+		if err := d.Close(); err != nil {
+			tb.Errorf("close the database: %v", err)
+		}
+	})
+	return d
+}
+
+func mustCreate(tb testing.TB, d *Database, broker string) *Journal {
+	tb.Helper()
+	j, err := d.Create(broker)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	closeAtEnd(tb, j)
+	return j
+}
+
+func mustClaim(tb testing.TB, d *Database, h Held, owner string) *Journal {
+	tb.Helper()
+	j, err := d.Claim(h, owner)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	closeAtEnd(tb, j)
+	return j
+}
+
+func closeAtEnd(tb testing.TB, j *Journal) {
+	tb.Cleanup(func() {
+		j.Abandon()
+		if err := j.Close(); err != nil {
+			tb.Errorf("close the journal: %v", err)
+		}
+	})
+}
+
+// owned is a journal that closes its database with it.
+type owned struct {
+	*Journal
+	db *Database
+}
+
+func (o owned) Close() error {
+	if err := o.Journal.Close(); err != nil {
+		return err
+	}
+	return o.db.Close()
+}
+
+// openDir opens the journal in the database that stands for a directory, as a broker does.
+func openDir(tb testing.TB, dir string) (store.Journal, error) {
+	tb.Helper()
+	d, err := Dial(optionsOf(tb, dir), slog.New(slog.DiscardHandler))
+	if err != nil {
+		return nil, err
+	}
+	held, err := d.Held("")
+	if err != nil {
+		return nil, err
+	}
+	if len(held) == 0 {
+		j, err := d.Create("test")
+		return owned{j, d}, err
+	}
+	j, err := d.Claim(held[0], "test")
+	return owned{j, d}, err
+}
+
+const startMs = 1_700_000_000_000
+
+// message is a message of the topic.
+func message(topic string, seq kite.Seq, body string) *kite.Record {
+	var id kite.MessageID
+	copy(id[:], fmt.Sprintf("%.8s%08x", topic+"________", seq))
+	return &kite.Record{
+		Kind: kite.KindMessage, Command: 0x11, Limit: 5, ID: id, Seq: seq, TimeMs: startMs + int64(seq), ExpiresMs: startMs + 1<<40,
+		Topic: topic, Type: []byte("type"), Group: []byte("producers"), Body: []byte(body),
+	}
+}
+
+// bodies reads all of a stream.
+func bodies(tb testing.TB, j store.Journal, stream string) (all []string) {
+	tb.Helper()
+	if err := j.Read(stream, 1, func(r *kite.Record) bool { all = append(all, string(r.Body)); return true }); err != nil {
+		tb.Fatalf("read %s: %v", stream, err)
+	}
+	return all
+}
+
+// patience is how long a test waits for what must come.
+const patience = 20 * time.Second

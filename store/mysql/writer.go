@@ -1,0 +1,269 @@
+package mysql
+
+import (
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"time"
+
+	"github.com/go-sql-driver/mysql"
+
+	"github.com/kiteq/kiteq/internal/kite"
+	"github.com/kiteq/kiteq/store"
+)
+
+// connection is what the driver's connections can do.
+type connection interface {
+	driver.Conn
+	driver.ExecerContext
+	driver.QueryerContext
+	driver.SessionResetter
+}
+
+// writer is the one connection through which a journal is written. It is no pool: all packets of a
+// transaction must go through the same connection, or an INSERT without its fence could be committed.
+type writer struct {
+	connector driver.Connector
+	life      *lifetime
+	journal   uint32
+	conn      connection
+}
+
+// standing is the row of a journal.
+type standing struct {
+	epoch      uint64
+	head       kite.Position
+	bytes      int64
+	covered    kite.Position
+	generation uint64
+}
+
+// ready tests the connection. It makes a new one when there is none or it is broken, and then fresh is true.
+func (w *writer) ready() (fresh bool, err error) {
+	if w.conn != nil && w.conn.ResetSession(w.life) == nil {
+		return false, nil
+	}
+	w.drop()
+	conn, err := w.connector.Connect(w.life)
+	if err != nil {
+		return false, err
+	}
+	w.conn = conn.(connection)
+	return true, nil
+}
+
+// drop gives up the connection; the server rolls back what was not committed.
+func (w *writer) drop() {
+	if w.conn != nil {
+		_ = w.conn.Close() // it is broken, or ends here
+		w.conn = nil
+	}
+}
+
+func (w *writer) close() error {
+	w.drop()
+	return nil
+}
+
+// standing reads the journal's row. It waits for a transaction of another connection that has it locked, so
+// it tells what became of that.
+func (w *writer) standing() (s standing, err error) {
+	rows, err := w.conn.QueryContext(w.life, fmt.Sprintf("SELECT epoch,head,bytes,covered,generation FROM kite_journal WHERE id=%d FOR UPDATE", w.journal), nil)
+	if err != nil {
+		return s, err
+	}
+	var values [5]driver.Value
+	err = rows.Next(values[:])
+	if closed := rows.Close(); err == nil {
+		err = closed
+	}
+	if errors.Is(err, io.EOF) {
+		return s, store.ErrFenced // somebody removed the journal
+	}
+	if err != nil {
+		return s, err
+	}
+	var n [5]num
+	for i := range values {
+		if err := n[i].Scan(values[i]); err != nil {
+			return s, err
+		}
+	}
+	return standing{uint64(n[0]), kite.Position(n[1]), int64(n[2]), kite.Position(n[3]), uint64(n[4])}, nil
+}
+
+// send executes the transaction's packets. After an error nothing of it is kept, unless the connection broke:
+// then the next one tells.
+func (w *writer) send(t *transaction) error {
+	for i := range t.packets[:t.n] {
+		p := &t.packets[i]
+		_, err := w.conn.ExecContext(w.life, string(p.text), p.args)
+		if errors.Is(err, driver.ErrSkip) || errors.Is(err, mysql.ErrPktTooLarge) {
+			err = errTooLarge
+		}
+		if err == nil {
+			continue
+		}
+		if _, rollback := w.conn.ExecContext(w.life, "ROLLBACK", nil); rollback != nil {
+			w.drop()
+		}
+		return err
+	}
+	return nil
+}
+
+// outcome is what became of one try to execute a transaction.
+type outcome int
+
+const (
+	committed outcome = iota
+	again             // at once: the server chose it as the victim of a deadlock
+	later             // when the server is well
+	refused           // a decision about a row that is not in the state for it: nothing was kept
+	never
+)
+
+// try executes the transaction once. One that was committed by an earlier try, whose answer was lost, is
+// committed.
+func (j *Journal) try(t *transaction) (outcome, error) {
+	fresh, err := j.writer.ready()
+	if err == nil && fresh {
+		var done bool
+		if done, err = j.settled(t); done {
+			return committed, nil
+		}
+	}
+	if err == nil {
+		err = j.writer.send(t)
+	}
+	switch {
+	case err == nil:
+		return committed, nil
+	case errors.Is(err, store.ErrFenced):
+		return never, err
+	case isServer(err, errNull):
+		done, why := j.settled(t)
+		switch {
+		case done:
+			return committed, nil
+		case errors.Is(why, store.ErrFenced):
+			return never, why
+		case why != nil:
+			return later, why
+		}
+		return refused, err
+	case isServer(err, errDeadlock):
+		return again, err
+	case isServer(err, hopeless...) || errors.Is(err, errTooLarge):
+		return never, err
+	}
+	return later, err
+}
+
+var errTooLarge = errors.New("a statement is larger than max_allowed_packet was when the broker started")
+
+// settled looks whether the transaction was committed already, and whether it may be.
+func (j *Journal) settled(t *transaction) (done bool, err error) {
+	if j.writer.conn == nil {
+		return false, driver.ErrBadConn
+	}
+	s, err := j.writer.standing()
+	if err != nil {
+		if !isServer(err) {
+			j.writer.drop()
+		}
+		return false, err
+	}
+	if s.epoch != j.held.Epoch {
+		return false, store.ErrFenced
+	}
+	if s.head != t.from && s.head != t.to {
+		return false, fmt.Errorf("%w: its head is %d, not %d", store.ErrFenced, s.head, t.from)
+	}
+	done = s.head == t.to && t.to != t.from
+	j.bytes, j.covered, j.generation = s.bytes, s.covered, s.generation
+	if done {
+		j.bytes -= t.bytes // which the caller adds
+	}
+	return done, nil
+}
+
+// The back-off while the database is away.
+const (
+	backoffFirst = 100 * time.Millisecond
+	backoffMost  = 5 * time.Second
+)
+
+// execute does the transaction, however long that takes. An error of code Invalid kept nothing; every other
+// one has poisoned the journal.
+func (j *Journal) execute(op string, t *transaction) error {
+	backoff := backoffFirst
+	var since time.Time
+	for {
+		result, err := j.try(t)
+		if result == committed {
+			j.returned(since)
+			return nil
+		}
+		if result == refused {
+			j.returned(since)
+			return kite.Errorf(kite.Invalid, "%s: a message that is decided otherwise, or gone: %w", op, err)
+		}
+		if j.life.Err() != nil {
+			return j.fail(op, errors.Join(errAbandoned, j.Err()))
+		}
+		if result == never {
+			return j.fail(op, err)
+		}
+		wait := backoffFirst / 10
+		if result == later {
+			if since.IsZero() {
+				since = time.Now()
+			}
+			j.leave(since, err)
+			wait, backoff = backoff, min(2*backoff, backoffMost)
+		}
+		j.pause(wait/2 + rand.N(wait)) //nolint:gosec // it only spreads the tries
+	}
+}
+
+// leave notes that the database is away.
+func (j *Journal) leave(since time.Time, err error) {
+	e := &kite.Error{Code: kite.Unavailable, Err: fmt.Errorf("mysql %s is away since %s: %w", j.db.o.Master, since.Format(time.TimeOnly), err)}
+	if j.away.Swap(e) == nil {
+		j.log.Warn("database away, what is to be written waits", "server", j.db.o.Master, "err", err)
+	}
+}
+
+// returned notes that it is back.
+func (j *Journal) returned(since time.Time) {
+	if j.away.Swap(nil) != nil {
+		j.log.Info("database back", "server", j.db.o.Master, "dur", time.Since(since))
+	}
+}
+
+// pause waits, or until Abandon.
+func (j *Journal) pause(d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-j.life.Done():
+	}
+}
+
+// once executes a transaction that may as well be done another time: a checkpoint, a trim.
+func (j *Journal) once(op string, t *transaction) error {
+	result, err := j.try(t)
+	switch {
+	case result == committed:
+		return nil
+	case j.life.Err() != nil:
+		return j.fail(op, errAbandoned)
+	case result == never:
+		return j.fail(op, err)
+	}
+	return &kite.Error{Code: kite.Unavailable, Op: op, Err: j.db.o.explain(err)}
+}
