@@ -3,7 +3,6 @@ package mysql
 import (
 	"database/sql"
 	"fmt"
-	"hash/fnv"
 	"log/slog"
 	"os"
 	"sync/atomic"
@@ -29,21 +28,6 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // options leads to a database of the test's own, which is dropped when it ends.
 func options(tb testing.TB) Options {
 	tb.Helper()
-	return optionsFor(tb, fmt.Sprintf("kiteq_%d_%d", os.Getpid(), databases.Add(1)))
-}
-
-var databases atomic.Int64
-
-// optionsOf leads to the database that stands for a directory.
-func optionsOf(tb testing.TB, dir string) Options {
-	tb.Helper()
-	h := fnv.New64a()
-	_, _ = h.Write([]byte(dir))
-	return optionsFor(tb, fmt.Sprintf("kiteq_%d_%016x", os.Getpid(), h.Sum64()))
-}
-
-func optionsFor(tb testing.TB, name string) Options {
-	tb.Helper()
 	source := os.Getenv(mysqlVariable)
 	if source == "" {
 		why := "no MySQL to test against: run ./build.sh test, or set " + mysqlVariable + " to a data source name"
@@ -56,9 +40,12 @@ func optionsFor(tb testing.TB, name string) Options {
 	if err != nil {
 		tb.Fatal(err)
 	}
+	name := fmt.Sprintf("kiteq_test_%d_%d", os.Getpid(), databases.Add(1))
 	tb.Cleanup(func() { admin(tb, "DROP DATABASE IF EXISTS "+name) })
-	return Options{Master: c.Addr, User: c.User, Password: Secret(c.Passwd), DB: name, MaxMessage: 1 << 20, unitRows: 64}
+	return Options{Master: c.Addr, User: c.User, Password: Secret(c.Passwd), DB: name, MaxMessage: 1 << 20, unitRows: testUnit}
 }
+
+var databases atomic.Int64
 
 // admin executes statements as the user of the environment, on no database.
 func admin(tb testing.TB, statements ...string) {
@@ -123,36 +110,16 @@ func closeAtEnd(tb testing.TB, j *Journal) {
 	})
 }
 
-// owned is a journal that closes its database with it.
-type owned struct {
-	*Journal
-	db *Database
-}
-
-func (o owned) Close() error {
-	if err := o.Journal.Close(); err != nil {
-		return err
-	}
-	return o.db.Close()
-}
-
-// openDir opens the journal in the database that stands for a directory, as a broker does.
-func openDir(tb testing.TB, dir string) (store.Journal, error) {
-	tb.Helper()
-	d, err := Dial(optionsOf(tb, dir), slog.New(slog.DiscardHandler))
-	if err != nil {
-		return nil, err
-	}
-	held, err := d.Held("")
+// openDir opens the journal that stands for a directory, as a broker does: that of the broker of its name.
+func openDir(d *Database, dir string) (*Journal, error) {
+	held, err := d.Held(dir)
 	if err != nil {
 		return nil, err
 	}
 	if len(held) == 0 {
-		j, err := d.Create("test")
-		return owned{j, d}, err
+		return d.Create(dir)
 	}
-	j, err := d.Claim(held[0], "test")
-	return owned{j, d}, err
+	return d.Claim(held[0], dir)
 }
 
 const startMs = 1_700_000_000_000
@@ -175,6 +142,9 @@ func bodies(tb testing.TB, j store.Journal, stream string) (all []string) {
 	}
 	return all
 }
+
+// testUnit is how many records a unit has in tests.
+const testUnit = 16
 
 // patience is how long a test waits for what must come.
 const patience = 20 * time.Second

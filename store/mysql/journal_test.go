@@ -3,17 +3,23 @@ package mysql
 import (
 	"testing"
 
+	"github.com/kiteq/kiteq/store"
 	"github.com/kiteq/kiteq/store/storetest"
 )
 
-// TestJournal checks the contract. A crash is a broker that is gone without a word: its database is as it is,
-// and the next one claims the journal.
+// TestJournal checks the contract. All journals are in the same tables. A crash is a broker that is gone
+// without a word: its rows are as they are, and the next one claims the journal.
 func TestJournal(t *testing.T) {
 	t.Parallel()
-	optionsOf(t, "") // skips once, with the reason
+	d := mustDial(t, options(t))
 	storetest.Run(t, storetest.Env{
-		Open:      openDir,
+		Open: func(_ testing.TB, dir string) (store.Journal, error) { return openDir(d, dir) },
+		OpenFaulty: func(_ testing.TB, dir string, fault *storetest.Fault) (store.Journal, error) {
+			lossy := *d
+			lossy.writers = faulty{d.writers, fault}
+			return openDir(&lossy, dir)
+		},
 		Crash:     func(_ testing.TB, dir string) string { return dir },
-		UnitBytes: 64 * 512,
+		UnitBytes: testUnit * 512,
 	})
 }

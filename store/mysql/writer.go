@@ -190,42 +190,40 @@ func (j *Journal) settled(t *transaction) (done bool, err error) {
 	return done, nil
 }
 
-// The back-off while the database is away.
+// The back-off while the database is away: a quarter to a half of what doubles from the first to the most.
 const (
-	backoffFirst = 100 * time.Millisecond
-	backoffMost  = 5 * time.Second
+	backoffFirst = 200 * time.Millisecond
+	backoffMost  = 10 * time.Second
 )
 
 // execute does the transaction, however long that takes. An error of code Invalid kept nothing; every other
 // one has poisoned the journal.
 func (j *Journal) execute(op string, t *transaction) error {
+	var since time.Time // of the outage
 	backoff := backoffFirst
-	var since time.Time
-	for {
+	for tries := 1; ; tries++ {
 		result, err := j.try(t)
-		if result == committed {
+		switch {
+		case result == committed:
 			j.returned(since)
 			return nil
-		}
-		if result == refused {
+		case result == refused:
 			j.returned(since)
 			return kite.Errorf(kite.Invalid, "%s: a message that is decided otherwise, or gone: %w", op, err)
-		}
-		if j.life.Err() != nil {
+		case j.life.Err() != nil:
 			return j.fail(op, errors.Join(errAbandoned, j.Err()))
-		}
-		if result == never {
+		case result == never:
 			return j.fail(op, err)
-		}
-		wait := backoffFirst / 10
-		if result == later {
+		case tries == 1:
+			continue // a connection may break, and a transaction be a deadlock's victim, for no reason that lasts
+		case result == later:
 			if since.IsZero() {
 				since = time.Now()
 			}
 			j.leave(since, err)
-			wait, backoff = backoff, min(2*backoff, backoffMost)
+			backoff = min(2*backoff, backoffMost)
 		}
-		j.pause(wait/2 + rand.N(wait)) //nolint:gosec // it only spreads the tries
+		j.pause(backoff/4 + rand.N(backoff/4)) //nolint:gosec // it only spreads the tries
 	}
 }
 
@@ -254,9 +252,13 @@ func (j *Journal) pause(d time.Duration) {
 	}
 }
 
-// once executes a transaction that may as well be done another time: a checkpoint, a trim.
+// once executes a transaction that may as well be done another time: part of a checkpoint, or of a trim. It may
+// be done twice.
 func (j *Journal) once(op string, t *transaction) error {
 	result, err := j.try(t)
+	if result == later || result == again {
+		result, err = j.try(t)
+	}
 	switch {
 	case result == committed:
 		return nil
