@@ -145,7 +145,8 @@ func TestParseStore(t *testing.T) {
 		{raw: "mock://", kind: "mock"},
 		{raw: "mock://x", bad: "use mock:// alone"},
 		{raw: "rocksdb:///data/rocks", bad: "use mmap://"},
-		{raw: "mysql://h:3306?db=kite", bad: "comes with a later version"},
+		{raw: "mysql://h:3306?db=kite", kind: "mysql"},
+		{raw: "mysql://h:3306?db=kite&shardnum=x", bad: "shardnum"},
 		{raw: "etcd://h", bad: "use mmap://dir"},
 		{raw: "", bad: "use mmap://dir"},
 	} {
@@ -156,7 +157,7 @@ func TestParseStore(t *testing.T) {
 			}
 			continue
 		}
-		kind := map[bool]string{u.MMap != nil: "mmap", u.Memory != nil: "memory", u.Mock: "mock"}[true]
+		kind := map[bool]string{u.MMap != nil: "mmap", u.Memory != nil: "memory", u.MySQL != nil: "mysql", u.Mock: "mock"}[true]
 		if err != nil || kind != test.kind {
 			t.Errorf("%q: %s, %v; want %s", test.raw, kind, err, test.kind)
 		}

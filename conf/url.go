@@ -1,7 +1,6 @@
 package conf
 
 import (
-	"errors"
 	"fmt"
 	"net"
 	"net/url"
@@ -13,12 +12,14 @@ import (
 	"github.com/kiteq/kiteq/store/memory"
 	"github.com/kiteq/kiteq/store/mmap"
 	"github.com/kiteq/kiteq/store/mock"
+	"github.com/kiteq/kiteq/store/mysql"
 )
 
 // StoreURL is a parsed -db: one of its fields is set.
 type StoreURL struct {
 	MMap   *mmap.Options
 	Memory *memory.Options
+	MySQL  *mysql.Options
 	Mock   bool
 	// Notes are parameters that mean nothing any more, for the log.
 	Notes []string
@@ -39,9 +40,10 @@ func ParseStore(raw string) (StoreURL, error) {
 	case "rocksdb":
 		return StoreURL{}, fmt.Errorf("%q: there is no rocksdb here: use mmap://dir in another directory, the old data is not read", raw)
 	case "mysql":
-		return StoreURL{}, errors.New("mysql://: the MySQL store comes with a later version: use mmap://dir until then")
+		o, notes, err := mysql.ParseURL(raw)
+		return StoreURL{MySQL: &o, Notes: notes}, err
 	}
-	return StoreURL{}, fmt.Errorf("%q: use mmap://dir, file://dir, memory:// or mock://", raw)
+	return StoreURL{}, fmt.Errorf("%q: use mmap://dir, file://dir, mysql://user:password@host:3306?db=kiteq, memory:// or mock://", raw)
 }
 
 // RegistryURL is a parsed -zkhost: one of its fields is set.

@@ -20,6 +20,7 @@ import (
 	"github.com/kiteq/kiteq/store/memory"
 	"github.com/kiteq/kiteq/store/mmap"
 	"github.com/kiteq/kiteq/store/mock"
+	"github.com/kiteq/kiteq/store/mysql"
 )
 
 // openStore opens the journal that the URL names. The keeper is nil unless other brokers may take it over.
@@ -38,12 +39,31 @@ func openStore(raw, address string, log *slog.Logger) (store.Journal, *keeper, e
 	case url.Mock:
 		log.Warn("the mock store keeps no message: what is published is never delivered")
 		return mock.New(), nil, nil
+	case url.MySQL != nil:
+		return openMySQL(*url.MySQL, address, log)
 	}
 	journal, err := mmap.Open(*url.MMap, log)
 	if err != nil {
 		return nil, nil, fmt.Errorf("store %s: %w", raw, err)
 	}
 	return journal, nil, nil
+}
+
+// openMySQL opens the journal of the broker in a database that others may share.
+func openMySQL(o mysql.Options, address string, log *slog.Logger) (store.Journal, *keeper, error) {
+	if o.Broker == "" {
+		_, port, err := net.SplitHostPort(address)
+		if err != nil || port == "0" {
+			return nil, nil, kite.Errorf(kite.Invalid, "-bind with port 0: the broker has its journal under its name: give it one that stays, as -db mysql://…&broker=NAME")
+		}
+		o.Broker = address
+	}
+	database, err := mysql.Dial(o, log)
+	if err != nil {
+		return nil, nil, err
+	}
+	o = database.Options()
+	return openShared(database.Shared(), o.Broker, o.TakeoverAfter, log)
 }
 
 // openShared opens the broker's journal, also when another one has taken it over meanwhile, or begins it. The

@@ -43,15 +43,16 @@ const poison = "poison"
 
 // ledger has every message that was answered, and what each group was given.
 type ledger struct {
-	db  *database
-	mu  sync.Mutex
-	all map[string]entry
-	got map[string]map[string]int // group -> id -> deliveries
-	bad []string                  // deliveries of other bytes than were published
+	db   *database
+	plan func(n int) entry // what the n-th message is
+	mu   sync.Mutex
+	all  map[string]entry
+	got  map[string]map[string]int // group -> id -> deliveries
+	bad  []string                  // deliveries of other bytes than were published
 }
 
 func newLedger() *ledger {
-	return &ledger{db: &database{rows: map[string]bool{}}, all: map[string]entry{}, got: map[string]map[string]int{}}
+	return &ledger{db: &database{rows: map[string]bool{}}, plan: plan, all: map[string]entry{}, got: map[string]map[string]int{}}
 }
 
 // plan is the n-th message of all: where it goes and what becomes of it.
@@ -78,7 +79,7 @@ func plan(n int) entry {
 
 // publish does what the plan says, and enters the message when the broker has answered.
 func (l *ledger) publish(ctx context.Context, c *client.Client, n int) error {
-	e, id := plan(n), client.NewID()
+	e, id := l.plan(n), client.NewID()
 	m := &client.Message{ID: id, Topic: e.topic, Type: e.kind, Body: body(id)}
 	if e.kind == poison {
 		m.DeliverLimit = 3

@@ -140,13 +140,7 @@ func (d *Database) Close() error {
 func (d *Database) Options() Options { return d.o }
 
 // Held says who has a journal.
-type Held struct {
-	Journal uint32
-	Broker  string // made it
-	Owner   string // has it now
-	Epoch   uint64 // grows with every claim
-	SinceMs int64  // when Owner got it, by its clock, Unix ms
-}
+type Held = store.Held
 
 // Held returns the journals that the owner has, oldest first; of all owners when it is "".
 func (d *Database) Held(owner string) (all []Held, err error) {
