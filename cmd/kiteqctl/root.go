@@ -100,7 +100,7 @@ The secret key of the group, if brokers want one, is read from the environment:
 	flags.StringVar(&g.group, "group", "", "`GROUP` to be a member of (default "+publisherGroup+", for sub "+subscriberGroup+")")
 	flags.DurationVar(&g.timeout, "timeout", 10*time.Second, "how long to wait for brokers and their answers")
 	flags.StringVarP(&g.output, "output", "o", "text", "`FORMAT` of what is printed: text or json (one object a line)")
-	root.AddCommand(newPub(g), newSub(g), newTx(g), newTopics(g), newGroups(g), newStore(g),
+	root.AddCommand(newPub(g), newSub(g), newTx(g), newTopics(g), newGroups(g), newStore(g), newImportMySQL(g),
 		newExplain(g), newFlows(g), newPause(g), newResume(g), newSeek(g), newDLQ(g))
 	return root
 }

@@ -49,6 +49,11 @@ func (m *MessageView) Decode(payload []byte) error {
 	return headerLayout.check(header.seen)
 }
 
+// AppendPayload appends the payload of a message frame, made of an encoded Header and the body.
+func AppendPayload(dst, header, body []byte) []byte {
+	return appendBytes(appendBytes(dst, 1, header), 2, body)
+}
+
 // TxAckView is a TxACKPacket, a check, an answer or a verdict, as it lies in a buffer. It is valid as
 // long as the buffer is.
 type TxAckView struct {
