@@ -38,8 +38,9 @@ type Config struct {
 	// BindingsFile is where the last bindings are kept that ZooKeeper told, so that the broker can start
 	// while it is away; "" means nowhere. Default "data/bindings.json".
 	BindingsFile string `toml:"bindings_file"`
-	// Store says where messages are kept: "mmap://dir?sync=always|os|200ms&segment=256MiB", "memory://" or,
-	// to measure the network without a store, "mock://". Default "mmap://data/journal".
+	// Store says where messages are kept: "mmap://dir?sync=always|os|200ms&segment=256MiB",
+	// "mysql://user:password@master:3306,replica:3306?db=kiteq", "memory://" or, to measure the network without a
+	// store, "mock://". Default "mmap://data/journal".
 	Store string `toml:"db"`
 	// Sync says for single topics how their messages are synced: "always" answers them after fdatasync, "os"
 	// leaves it to the operating system. The others are synced as Store says. Default none.

@@ -145,8 +145,9 @@ func TestParseStore(t *testing.T) {
 		{raw: "mock://", kind: "mock"},
 		{raw: "mock://x", bad: "use mock:// alone"},
 		{raw: "rocksdb:///data/rocks", bad: "use mmap://"},
-		{raw: "mysql://h:3306?db=kite", kind: "mysql"},
-		{raw: "mysql://h:3306?db=kite&shardnum=x", bad: "shardnum"},
+		{raw: "mysql://u:p@h:3306,r?db=kite&shardnum=2&flushSeconds=1", kind: "mysql"},
+		{raw: "mysql://u:p@h:3306?shard=2", bad: `store "mysql://u@h:3306?shard=2": parameter "shard" is unknown`},
+		{raw: "mysql:/u:p@h:3306", bad: `"mysql://u@h:3306": use mmap://dir`},
 		{raw: "etcd://h", bad: "use mmap://dir"},
 		{raw: "", bad: "use mmap://dir"},
 	} {

@@ -21,7 +21,7 @@ func flags(c *Config, path *string, usage io.Writer) *flag.FlagSet {
 	set.StringVar(&c.AdminHost, "adminHost", c.AdminHost, "numeric `address` on which -pport listens; 0.0.0.0: all")
 	set.Var((*list)(&c.Topics), "topics", "`topics` to serve, separated by commas")
 	set.StringVar(&c.ZKHost, "zkhost", c.ZKHost, "`registry`: embedded, embedded://ip:port?data=dir, zk://host:port,..., host:port,... or file://path")
-	set.StringVar(&c.Store, "db", c.Store, "`store`: mmap://dir?sync=always|os|200ms, file://dir, memory:// or mock://")
+	set.StringVar(&c.Store, "db", c.Store, "`store`: mmap://dir?sync=always|os|200ms, file://dir, mysql://user:password@host:3306?db=kiteq, memory:// or mock://")
 	set.Var((*topicSync)(&c.Sync), "sync", "`topics` synced otherwise than -db says, as in trade=always,logs=os")
 	set.StringVar(&c.ClusterName, clusterFlag, c.ClusterName, "`name` of the cluster: chooses it in a file of the original KiteQ")
 	set.BoolVar(&c.DeliveryFirst, "deliveryFirst", c.DeliveryFirst, "deliver while the message is being synced")

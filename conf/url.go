@@ -43,7 +43,7 @@ func ParseStore(raw string) (StoreURL, error) {
 		o, notes, err := mysql.ParseURL(raw)
 		return StoreURL{MySQL: &o, Notes: notes}, err
 	}
-	return StoreURL{}, fmt.Errorf("%q: use mmap://dir, file://dir, mysql://user:password@host:3306?db=kiteq, memory:// or mock://", raw)
+	return StoreURL{}, fmt.Errorf("%q: use mmap://dir, file://dir, mysql://host:port, memory:// or mock://", mysql.Redact(raw))
 }
 
 // RegistryURL is a parsed -zkhost: one of its fields is set.

@@ -360,18 +360,29 @@ func (s *Server) stop(ctx context.Context, crew *crew) error {
 	cancel()
 	s.drain(ctx)
 	s.handler.Refuse()
-	if journal, ok := s.journal.(store.SharedJournal); ok {
-		// A store that is away keeps the lane waiting.
-		defer time.AfterFunc(abandonAfter, journal.Abandon).Stop()
-	}
+	defer s.abandonLater()()
 	for _, name := range []string{"bindings", "checks", "delays", "delivery", "lane", "network", "registry", "embedded registry", "journal", "heap dumps", "admin"} {
 		crew.stop(name)
 	}
 	return errors.Join(crew.err(), s.journal.Close())
 }
 
-// abandonAfter is how long a stopping broker waits for a shared store to come back.
-const abandonAfter = 5 * time.Second
+// abandonAfter is how long a stopping broker waits for a store that is away, beyond the drain timeout.
+const abandonAfter = 10 * time.Second
+
+// abandonLater ends the waiting for a store that is away: at once when it is known to be, for clients had the
+// drain timeout, or else after a while, unless the returned function is called.
+func (s *Server) abandonLater() (never func()) {
+	journal, ok := s.journal.(store.SharedJournal)
+	if !ok {
+		return func() {}
+	}
+	if s.journal.Err() != nil {
+		journal.Abandon()
+	}
+	timer := time.AfterFunc(abandonAfter, journal.Abandon)
+	return func() { timer.Stop() }
+}
 
 func (s *Server) drain(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, s.config.DrainTimeout)

@@ -24,7 +24,7 @@ type importer struct {
 	now     func() time.Time
 	save    func(done map[string]int64) error
 	first   map[string]kite.Seq // where the import began in each stream
-	moved   func(rows int) // progress
+	moved   func(rows int)      // progress
 	skip    func(t original.Table, r *original.Row, why string)
 
 	tables []*reading

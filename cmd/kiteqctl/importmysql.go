@@ -101,7 +101,6 @@ func (c *importCommand) run(ctx context.Context) error {
 	if err := original.Check(ctx, old, tables); err != nil {
 		return fmt.Errorf("--from: %w", err)
 	}
-	to.MaxMessage = kite.MaxPayload
 	database, err := mysql.Dial(to, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return fmt.Errorf("--to: %w", err)

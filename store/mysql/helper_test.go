@@ -43,7 +43,7 @@ func options(tb testing.TB) Options {
 	}
 	name := fmt.Sprintf("kiteq_test_%d_%d", os.Getpid(), databases.Add(1))
 	tb.Cleanup(func() { admin(tb, "DROP DATABASE IF EXISTS "+name) })
-	return Options{Master: c.Addr, User: c.User, Password: Secret(c.Passwd), DB: name, MaxMessage: 1 << 20, unitRows: testUnit}
+	return Options{Master: c.Addr, User: c.User, Password: Secret(c.Passwd), DB: name, unitRows: testUnit}
 }
 
 var databases atomic.Int64

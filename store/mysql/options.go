@@ -56,11 +56,9 @@ type Options struct {
 	// TakeoverAfter is for how long a broker must be gone before another takes its journals: 1s or more,
 	// default 30s.
 	TakeoverAfter time.Duration
-	// MaxMessage is the largest message that will be appended, bytes. A server that does not take statements of
-	// twice as much is refused: some bytes need two in a statement. Default 4 MiB.
-	MaxMessage kite.ByteSize
 
-	unitRows int // records of a unit of Trim; tests have small ones
+	unitRows   int           // records of a unit of Trim; tests have small ones
+	maxMessage kite.ByteSize // the largest message; tests have others
 }
 
 const (
@@ -80,8 +78,8 @@ func (o Options) WithDefaults() Options {
 	setDefault(&o.ReadTimeout, 20*time.Second)
 	setDefault(&o.WriteTimeout, 20*time.Second)
 	setDefault(&o.TakeoverAfter, 30*time.Second)
-	setDefault(&o.MaxMessage, 4<<20)
 	setDefault(&o.Cache, 32<<20)
+	setDefault(&o.maxMessage, kite.MaxPayload)
 	setDefault(&o.unitRows, unitRows)
 	return o
 }
@@ -127,11 +125,11 @@ func validHost(addr string) bool {
 
 // Redact returns the URL of a store without its password.
 func Redact(raw string) string {
-	rest, ok := strings.CutPrefix(raw, "mysql://")
+	rest, ok := strings.CutPrefix(raw, "mysql:")
 	if !ok {
 		return raw
 	}
-	place, query, _ := strings.Cut(rest, "?")
+	place, query, _ := strings.Cut(strings.TrimLeft(rest, "/"), "?")
 	if i := strings.LastIndexByte(place, '@'); i >= 0 {
 		user, _, _ := strings.Cut(place[:i], ":")
 		place = user + place[i:]
