@@ -3,6 +3,7 @@ package mysql
 import (
 	"database/sql"
 	"errors"
+	"math/rand/v2"
 
 	"github.com/kiteq/kiteq/internal/kite"
 )
@@ -23,7 +24,11 @@ func checkServer(db *sql.DB, o Options) error {
 	if charset != "utf8mb4" {
 		bad = append(bad, kite.Errorf(kite.Invalid, "mysql %s: database %s has the character set %s, utf8mb4 is needed: ALTER DATABASE `%s` CHARACTER SET utf8mb4", o.Master, o.DB, charset, o.DB))
 	}
-	return errors.Join(append(bad, tryGrants(db))...)
+	err = tryGrants(db)
+	for tries := 1; isServer(err, errDeadlock) && tries < 10; tries++ { // with another broker that starts
+		err = tryGrants(db)
+	}
+	return errors.Join(append(bad, err)...)
 }
 
 // packetMargin is the room that a statement needs beside the bytes of one message.
@@ -40,12 +45,13 @@ func tryGrants(db *sql.DB) (err error) {
 			err = rollback
 		}
 	}()
+	place := rand.Uint32() //nolint:gosec // brokers that start at once should not meet
 	for _, statement := range []string{
-		"INSERT INTO kite_unit VALUES(0,0,0,0)",
-		"UPDATE kite_unit SET bytes=1 WHERE journal=0 AND position=0",
-		"DELETE FROM kite_unit WHERE journal=0 AND position=0",
+		"INSERT INTO kite_unit VALUES(0,?,0,0)",
+		"UPDATE kite_unit SET bytes=1 WHERE journal=0 AND position=?",
+		"DELETE FROM kite_unit WHERE journal=0 AND position=?",
 	} {
-		if _, err := tx.Exec(statement); err != nil {
+		if _, err := tx.Exec(statement, place); err != nil {
 			return err
 		}
 	}
