@@ -14,6 +14,7 @@ import (
 	"github.com/kiteq/kiteq/handler/sequence"
 	"github.com/kiteq/kiteq/handler/session"
 	"github.com/kiteq/kiteq/handler/txn"
+	"github.com/kiteq/kiteq/handler/webhook"
 	"github.com/kiteq/kiteq/internal/kite"
 	"github.com/kiteq/kiteq/server/transport"
 )
@@ -68,6 +69,7 @@ type Config struct {
 	Lane        sequence.Options  `toml:"lane"`
 	Delivery    deliver.Options   `toml:"delivery"`
 	Transaction txn.Options       `toml:"transaction"`
+	Webhook     webhook.Options   `toml:"webhook"`
 
 	// Notes say what is set that means nothing, or something else, here. They are for the log.
 	Notes []string `toml:"-"`
@@ -90,6 +92,7 @@ func Default() Config {
 		Lane:        sequence.Options{}.WithDefaults(),
 		Delivery:    deliver.Options{}.WithDefaults(),
 		Transaction: txn.Options{}.WithDefaults(),
+		Webhook:     webhook.Options{}.WithDefaults(),
 	}
 }
 
@@ -164,7 +167,7 @@ func (c *Config) Validate() error {
 	if c.DrainTimeout < 0 || c.DrainTimeout > 10*time.Minute {
 		bad("drain_timeout %v: use 0s to 10m", c.DrainTimeout)
 	}
-	problems = append(problems, c.Network.Validate(), c.Lane.Validate(), c.Delivery.Validate(), c.Transaction.Validate())
+	problems = append(problems, c.Network.Validate(), c.Lane.Validate(), c.Delivery.Validate(), c.Transaction.Validate(), c.Webhook.Validate())
 	return errors.Join(problems...)
 }
 

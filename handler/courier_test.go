@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 
@@ -124,7 +125,15 @@ func (l loader) Load(pos kite.Position, visit func(*kite.Record)) error {
 	return l.err
 }
 
-// TestInquirer asks a member of the publisher's group, as the message lies in the journal.
+// deputy notes whom it is asked for.
+type deputy struct{ asked []string }
+
+func (d *deputy) Ask(group string, id kite.MessageID, position kite.Position, checks int) {
+	d.asked = append(d.asked, fmt.Sprintf("%s %v %d %d", group, id, position, checks))
+}
+
+// TestInquirer asks a member of the publisher's group, as the message lies in the journal, and the deputy of a
+// group without any.
 func TestInquirer(t *testing.T) {
 	t.Parallel()
 	id, _ := kite.ParseMessageID(idLower)
@@ -132,7 +141,8 @@ func TestInquirer(t *testing.T) {
 	for _, f := range []protocol.Framing{protocol.FramingG, protocol.FramingL} {
 		r := newRig(t)
 		s, conn := r.member(f, "p-trade")
-		q := NewInquirer(r.directory, loader{body: body}, slog.New(slog.DiscardHandler))
+		stand := &deputy{}
+		q := NewInquirer(r.directory, loader{body: body}, stand, slog.New(slog.DiscardHandler))
 		if q.Ask("p-trade", id, 7, 0) == "" || len(conn.writes) != 1 {
 			t.Fatalf("not asked: %d writes", len(conn.writes))
 		}
@@ -154,12 +164,15 @@ func TestInquirer(t *testing.T) {
 		}
 		conn.choked = false
 		for name, bad := range map[string]loader{"trimmed": {err: errors.New("nothing there")}, "no message": {body: []byte("garbage")}} {
-			if NewInquirer(r.directory, bad, slog.New(slog.DiscardHandler)).Ask("p-trade", id, 7, 0) != "" {
+			if NewInquirer(r.directory, bad, stand, slog.New(slog.DiscardHandler)).Ask("p-trade", id, 7, 0) != "" {
 				t.Errorf("%s: asked", name)
 			}
 		}
-		if q.Ask("p-none", id, 7, 0) != "" || len(conn.writes) != 1 {
-			t.Errorf("asked nobody; %d writes", len(conn.writes))
+		if len(stand.asked) != 0 {
+			t.Errorf("the deputy was asked %q while a member is connected", stand.asked)
+		}
+		if q.Ask("p-none", id, 7, 2) != "" || len(conn.writes) != 1 || !slices.Equal(stand.asked, []string{"p-none " + idLower + " 7 2"}) {
+			t.Errorf("asked nobody; %d writes, the deputy was asked %q", len(conn.writes), stand.asked)
 		}
 	}
 }

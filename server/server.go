@@ -22,6 +22,7 @@ import (
 	"github.com/kiteq/kiteq/handler/sequence"
 	"github.com/kiteq/kiteq/handler/session"
 	"github.com/kiteq/kiteq/handler/txn"
+	"github.com/kiteq/kiteq/handler/webhook"
 	"github.com/kiteq/kiteq/internal/kite"
 	"github.com/kiteq/kiteq/internal/operate"
 	"github.com/kiteq/kiteq/registry"
@@ -59,6 +60,7 @@ type Server struct {
 	handler    *handler.Handler
 	dispatcher *deliver.Dispatcher
 	checker    *txn.Checker
+	hooks      *webhook.Hooks
 	scheduler  *delay.Scheduler
 	transport  *transport.Transport
 	admin      *admin.Server // nil without
@@ -162,7 +164,9 @@ func (s *Server) assemble() {
 	s.handler.Limit(c.AcceptPerSecond)
 	courier := func() deliver.Courier { return handler.NewCourier(s.directory) }
 	s.dispatcher = deliver.New(c.Delivery, s.journal, s.lane, courier, recovered.Standing, recovered.Heads, s.log)
-	s.checker = txn.New(c.Transaction, handler.NewInquirer(s.directory, s.journal, s.log), s.lane, s.log)
+	c.Webhook.First, c.Webhook.Longest = c.Transaction.First, c.Transaction.Longest
+	s.hooks = webhook.New(c.Webhook, s.journal, s.lane, s.log)
+	s.checker = txn.New(c.Transaction, handler.NewInquirer(s.directory, s.journal, s.hooks, s.log), s.lane, s.log)
 	for _, u := range recovered.Open {
 		s.checker.Restore(txn.Undecided{
 			ID: u.ID, Topic: u.Topic, Group: u.Group, Position: u.Position,
@@ -241,6 +245,7 @@ func (s *Server) Run(ctx context.Context) error {
 	})
 	crew.start("delivery", s.dispatcher.Run)
 	crew.start("checks", s.checker.Run)
+	crew.start("webhooks", func(ctx context.Context) error { return s.hooks.Run(ctx, s.checker) })
 	crew.start("delays", s.scheduler.Run)
 	crew.start("network", s.transport.Run)
 	err := s.announce(ctx, crew)
@@ -361,7 +366,7 @@ func (s *Server) stop(ctx context.Context, crew *crew) error {
 	s.drain(ctx)
 	s.handler.Refuse()
 	defer s.abandonLater()()
-	for _, name := range []string{"bindings", "checks", "delays", "delivery", "lane", "network", "registry", "embedded registry", "journal", "heap dumps", "admin"} {
+	for _, name := range []string{"bindings", "checks", "webhooks", "delays", "delivery", "lane", "network", "registry", "embedded registry", "journal", "heap dumps", "admin"} {
 		crew.stop(name)
 	}
 	return errors.Join(crew.err(), s.journal.Close())

@@ -181,13 +181,30 @@ func (s *Server) tellSilence(story *operate.Story, id kite.MessageID, m told) {
 		add(sight.NextMs, operate.NextCheck, "rolled back if nobody has decided by then")
 		return
 	case sight.Checks == 0:
-		online := "its group is connected"
-		if !s.directory.Online(story.Publisher) {
-			online = fmt.Sprintf("nobody of group %s is connected, and checks wait for that", story.Publisher)
-		}
-		add(0, operate.Waiting, "no check sent yet; %s", online)
+		add(0, operate.Waiting, "no check sent yet; %s", s.tellWhom(story.Publisher))
+	case !s.directory.Online(story.Publisher):
+		add(0, operate.Waiting, "%s", s.tellWhom(story.Publisher))
 	}
 	add(sight.NextMs, operate.NextCheck, "the next check is due")
+}
+
+// tellWhom says whom of the publishing group checks go to now.
+func (s *Server) tellWhom(group string) string {
+	if s.directory.Online(group) {
+		return "its group is connected"
+	}
+	hook, ok := s.hooks.Look(group)
+	if !ok {
+		return fmt.Sprintf("nobody of group %s is connected, and checks wait for that", group)
+	}
+	text := fmt.Sprintf("nobody of group %s is connected: checks go to its %s", group, hook.By)
+	if hook.Failure != "" {
+		text += fmt.Sprintf(", which failed at %s: %s", moment(hook.FailedMs), hook.Failure)
+	}
+	if hook.RestsMs > 0 {
+		text += "; it is left alone until " + moment(hook.RestsMs)
+	}
+	return text
 }
 
 // moment writes a time as the log does.

@@ -26,10 +26,11 @@ func (s *Server) Transactions(_ context.Context, f operate.Filter) (operate.Tran
 			(f.State == "" || e.Parked == (f.State == operate.Parked))
 	}
 	entries, more := s.checker.List(after, f.Limit, keep)
-	stats := s.checker.Stats()
+	stats, hooks := s.checker.Stats(), s.hooks.Stats()
 	all := operate.Transactions{
 		Transactions: make([]operate.Transaction, len(entries)), Open: stats.Open, Parked: stats.Parked,
 		OldestMs: stats.OldestMs, ChecksSent: stats.Sent, Conflicts: s.lane.Conflicts(),
+		WebhookChecks: hooks.Requests, WebhookFailures: hooks.Failures,
 	}
 	for i, e := range entries {
 		all.Transactions[i] = operate.Transaction{ID: e.ID.String(), Topic: e.Topic, Group: e.Group, PreparedMs: e.PreparedMs}

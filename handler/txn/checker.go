@@ -14,7 +14,8 @@ import (
 // Asker sends checks.
 type Asker interface {
 	// Ask sends a check to somebody of the publisher's group and returns whom, or "" when nobody can be
-	// asked now. Each turn goes to another one as long as there are others.
+	// asked now, or when that is not known yet: then Checker.Asked says it. Each turn goes to another one as
+	// long as there are others.
 	Ask(group string, id kite.MessageID, position kite.Position, turn int) (asked string)
 }
 
@@ -207,8 +208,7 @@ func (c *Checker) pass() time.Duration {
 			c.submit(p, kite.KindPark, "undecided after the last check")
 		default:
 			if asked := c.asker.Ask(p.group, p.id, p.position, p.checks); asked != "" {
-				c.sent.Add(1)
-				c.asked(p.id, asked)
+				c.Asked(p.id, asked)
 			}
 		}
 	}
@@ -236,7 +236,7 @@ type check struct {
 	parked   bool
 }
 
-// takeDue returns what is due. All of it is tried again soon, unless asked says that it was sent.
+// takeDue returns what is due. All of it is tried again soon, unless Asked says that it was sent.
 func (c *Checker) takeDue() (due []check) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -252,8 +252,9 @@ func (c *Checker) takeDue() (due []check) {
 	return due
 }
 
-// asked counts a check that was sent and sets the pause until the next.
-func (c *Checker) asked(id kite.MessageID, who string) {
+// Asked counts a check that was sent and sets the pause until the next. It may be called from anywhere.
+func (c *Checker) Asked(id kite.MessageID, who string) {
+	c.sent.Add(1)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if p := c.book.open[id]; p != nil && !p.parked {

@@ -28,11 +28,12 @@ var table = []row{
 		"internal/kite", "internal/operate", "internal/protocol",
 	}},
 	{"conf", []string{
-		"handler/deliver", "handler/exchange", "handler/sequence", "handler/session", "handler/txn", "server/transport",
+		"handler/deliver", "handler/exchange", "handler/sequence", "handler/session", "handler/txn", "handler/webhook", "server/transport",
 		"registry/...", "store/...", "internal/kite",
 	}},
 	// L3: the edges
 	{"handler", []string{"handler/session", "internal/protocol", "internal/kite"}},
+	{"handler/webhook", []string{"internal/protocol", "internal/kite"}},
 	{"server/transport", []string{"handler/session", "internal/protocol", "internal/kite"}},
 	{"server/admin", []string{"handler/session", "internal/operate", "internal/protocol", "internal/kite"}},
 	// L2: the parts, which do not know each other

@@ -78,8 +78,11 @@ type Transactions struct {
 	Open       int   `json:"open"`
 	Parked     int   `json:"parked"`
 	OldestMs   int64 `json:"oldest_ms,omitempty"` // when the oldest of both was prepared, Unix ms
-	ChecksSent int64 `json:"checks_sent"`         // since the start
+	ChecksSent int64 `json:"checks_sent"`         // since the start, to webhooks too
 	Conflicts  int64 `json:"conflicts"`           // decisions refused since the start
+
+	WebhookChecks   int64 `json:"webhook_checks"`   // checks sent to webhooks since the start
+	WebhookFailures int64 `json:"webhook_failures"` // requests to them that brought no answer, or none that could be used
 }
 
 // Group is one topic on its way to one consumer group.

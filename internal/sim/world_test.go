@@ -18,6 +18,7 @@ import (
 	"github.com/kiteq/kiteq/handler/sequence"
 	"github.com/kiteq/kiteq/handler/session"
 	"github.com/kiteq/kiteq/handler/txn"
+	"github.com/kiteq/kiteq/handler/webhook"
 	"github.com/kiteq/kiteq/internal/kite"
 	"github.com/kiteq/kiteq/internal/protocol"
 	"github.com/kiteq/kiteq/store"
@@ -83,7 +84,7 @@ func (w *world) start() {
 	w.handler.SetTopics(w.topics)
 	courier := func() deliver.Courier { return handler.NewCourier(directory) }
 	w.dispatcher = deliver.New(deliver.Options{Shards: 2}.WithDefaults(), w.journal, w.lane, courier, recovered.Standing, recovered.Heads, log)
-	checker := txn.New(txn.Options{MaxChecks: 3}.WithDefaults(), handler.NewInquirer(directory, w.journal, log), w.lane, log)
+	checker := txn.New(txn.Options{MaxChecks: 3}.WithDefaults(), handler.NewInquirer(directory, w.journal, webhook.New(webhook.Options{}, w.journal, w.lane, log), log), w.lane, log)
 	for _, u := range recovered.Open {
 		checker.Restore(txn.Undecided{ID: u.ID, Topic: u.Topic, Group: u.Group, Position: u.Position, PreparedMs: u.PreparedMs, ExpiresMs: u.ExpiresMs, ParkedMs: u.ParkedMs})
 	}
