@@ -13,7 +13,8 @@ usage() {
 
   build          ./kiteq, the broker, bin/kiteqctl and bin/kiteq-bench (the default; needs only Go)
   run [FLAGS]    build and start the broker; FLAGS go to ./kiteq, see ./kiteq -help
-  demo           a membership purchase on a real broker, with a producer that dies undecided
+  demo           a membership purchase on a real broker, with producers that die undecided, a barrier on
+                 SQLite (left out without a C compiler), and what the broker can explain
   test           everything, with the race detector, a real ZooKeeper, MariaDB and PostgreSQL; installs
                  them by apt if missing. KITEQ_TEST_ZK, _MYSQL and _POSTGRES name others to use instead.
                  Ten million messages without the race detector, 0.9 GB in TMPDIR

@@ -25,8 +25,9 @@ func TestDemo(t *testing.T) {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	for _, line := range []string{
-		"3 of 3: Ann, Eva, Gus", "4 of 4: Ann, Cid, Eva, Gus", "5 of 5: Ann, Cid, Dora, Eva, Gus",
+		"4 of 4: Ann, Eva, Gus, Hal", "5 of 5: Ann, Cid, Eva, Gus, Hal", "6 of 6: Ann, Cid, Dora, Eva, Gus, Hal",
 		"row true, answers commit", "row false, answers rollback",
+		"the barrier answers commit, after ", "the barrier answers rollback, after ", "again and is refused", "the same 5 payments",
 		"kiteqctl explain", "prepared by group p-till", "committed as seq", "rolled back by 127.0.0.1:",
 	} {
 		if !strings.Contains(string(out), line) {

@@ -19,6 +19,7 @@ type doomed struct {
 	id     string
 	what   string
 	pays   bool
+	desk   string
 }
 
 // flags are how the play tells the process what it is to do.
@@ -28,6 +29,7 @@ func (d *doomed) flags(set *flag.FlagSet) {
 	set.StringVar(&d.id, "doomed-id", "", "")
 	set.StringVar(&d.what, "doomed-what", "", "")
 	set.BoolVar(&d.pays, "doomed-pays", false, "")
+	set.StringVar(&d.desk, "doomed-desk", "", "")
 }
 
 // start runs the process and returns when it is dead.
@@ -37,7 +39,7 @@ func (d *doomed) start(ctx context.Context) error {
 		return err
 	}
 	cmd := exec.CommandContext(ctx, self, "-doomed="+d.zkhost, "-doomed-ledger="+d.ledger, "-doomed-id="+d.id,
-		"-doomed-what="+d.what, "-doomed-pays="+strconv.FormatBool(d.pays))
+		"-doomed-what="+d.what, "-doomed-pays="+strconv.FormatBool(d.pays), "-doomed-desk="+d.desk)
 	out, err := cmd.CombinedOutput()
 	if len(out) > 0 || cmd.ProcessState == nil || cmd.ProcessState.Exited() {
 		return fmt.Errorf("the till that should be killed was not: %w: %s", err, out)
@@ -47,6 +49,9 @@ func (d *doomed) start(ctx context.Context) error {
 
 // run is the process. It does not return unless something is wrong.
 func (d *doomed) run(ctx context.Context) error {
+	if d.desk != "" {
+		return d.dieAtDesk(ctx)
+	}
 	c, err := client.Dial(ctx, client.Options{ZKHost: d.zkhost, Group: tillGroup, Topics: []string{topic}})
 	if err != nil {
 		return err
@@ -60,6 +65,11 @@ func (d *doomed) run(ctx context.Context) error {
 			return err
 		}
 	}
+	return die(ctx)
+}
+
+// die kills this process.
+func die(ctx context.Context) error {
 	me, err := os.FindProcess(os.Getpid())
 	if err != nil {
 		return err

@@ -1,5 +1,6 @@
 // Command demo plays a membership purchase on a real broker: payments that commit, one that is declined,
-// and two whose producer dies undecided. It ends by checking who was told what.
+// and three whose producer dies undecided; those at the desk are in SQLite, with a barrier. The broker explains
+// what became of some of them. It ends by checking who was told what.
 package main
 
 import (
@@ -66,7 +67,7 @@ func demo(ctx context.Context, kiteq string, keep bool) (err error) {
 		<-broker.exited
 		cancel(errors.New("the broker ended"))
 	}()
-	play := newPlay(broker, ledger)
+	play := newPlay(broker, ledger, filepath.Join(dir, "desk.db"))
 	played := play.run(ctx)
 	play.close(context.WithoutCancel(ctx))
 	stopped := broker.stop()

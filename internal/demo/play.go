@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/kiteq/kiteq/client"
@@ -33,13 +34,17 @@ type play struct {
 	broker  *broker
 	ledger  ledger
 	till    *client.Client
-	decided chan string // ids that a check has decided
-	unpaid  string      // the payment whose till was killed before the row
+	asked   chan string       // ids that the desk is asked about
+	decided chan string       // ids that a check has decided
+	counter string            // the file of the desks' database
+	desk    *desk             // nil without SQLite
+	unpaid  string            // the payment whose till was killed before the row
+	paid    map[string]string // at the desk, by id
 }
 
-func newPlay(b *broker, l ledger) *play {
+func newPlay(b *broker, l ledger, counter string) *play {
 	return &play{
-		broker: b, ledger: l, decided: make(chan string, 16),
+		broker: b, ledger: l, counter: counter, asked: make(chan string, 16), decided: make(chan string, 16),
 		stage: newStage(
 			&party{name: membership, group: "s-membership", bindings: []client.Binding{client.Direct(topic, vipPaid)}},
 			&party{name: statistics, group: "s-statistics", bindings: []client.Binding{client.Regx(topic, "-paid$")}},
@@ -53,7 +58,7 @@ func (p *play) run(ctx context.Context) error {
 		return err
 	}
 	for _, scene := range []func(context.Context) error{
-		p.commits, p.otherTypes, p.declined, p.diesAfterPaying, p.diesBeforePaying, p.closes,
+		p.commits, p.otherTypes, p.declined, p.diesAfterPaying, p.diesBeforePaying, p.desks, p.closes,
 	} {
 		if err := scene(ctx); err != nil {
 			return err
@@ -103,12 +108,31 @@ func (p *play) check(_ context.Context, c client.Check) client.Verdict {
 	}
 	p.say("till", "is asked about %.8s, looks into the ledger: row %t, answers %s", c.ID, paid, verdict)
 	if verdict != client.Unknown {
-		select {
-		case p.decided <- c.ID:
-		default: // more checks than payments: somebody asked twice
-		}
+		p.note(p.decided, c.ID)
 	}
 	return verdict
+}
+
+// note puts the id into the channel.
+func (p *play) note(ids chan string, id string) {
+	select {
+	case ids <- id:
+	default: // more checks than payments: somebody asked twice
+	}
+}
+
+// await waits until the id comes.
+func (p *play) await(ctx context.Context, ids chan string, id string) error {
+	for {
+		select {
+		case came := <-ids:
+			if came == id {
+				return nil
+			}
+		case <-ctx.Done():
+			return fmt.Errorf("the broker did not ask about %s: %w", id, context.Cause(ctx))
+		}
+	}
 }
 
 // pay is the local transaction with its message.
@@ -194,16 +218,7 @@ func (p *play) die(ctx context.Context, what string, pays bool) (id string, err 
 		return "", err
 	}
 	p.say("other till", "%.8s is prepared, row written %t, killed: %s", id, pays, what)
-	for {
-		select {
-		case decided := <-p.decided:
-			if decided == id {
-				return id, nil
-			}
-		case <-ctx.Done():
-			return "", fmt.Errorf("the broker did not ask about %s: %w", id, context.Cause(ctx))
-		}
-	}
+	return id, p.await(ctx, p.decided, id)
 }
 
 // closes sells one more membership: when it has arrived, whatever was sent before it has.
@@ -239,9 +254,12 @@ func (p *play) close(ctx context.Context) {
 			p.say("demo", "%v", err)
 		}
 	}
+	if p.desk != nil {
+		p.desk.close(ctx)
+	}
 }
 
-// verdict compares what everybody was told with the play and with the ledger.
+// verdict compares what everybody was told with the play, with the ledger and with the desk's payments.
 func (p *play) verdict() error {
 	if err := p.compare(); err != nil {
 		return err
@@ -250,19 +268,20 @@ func (p *play) verdict() error {
 	if err != nil {
 		return err
 	}
+	maps.Copy(rows, p.paid)
 	for _, party := range p.parties {
 		if party.name != statistics { // it is told of every payment and of nothing else
 			continue
 		}
 		for id, row := range rows {
 			if _, ok := party.got[id]; !ok {
-				return fmt.Errorf("the ledger has %q, and %s was not told", row, party.name)
+				return fmt.Errorf("%q is paid, and %s was not told", row, party.name)
 			}
 		}
 		if len(party.got) != len(rows) {
-			return fmt.Errorf("%s was told of %d payments, the ledger has %d", party.name, len(party.got), len(rows))
+			return fmt.Errorf("%s was told of %d payments, ledger and desk have %d", party.name, len(party.got), len(rows))
 		}
 	}
-	fmt.Printf("Every party was told exactly what it should be, and the ledger has the same %d payments.\n", len(rows))
+	fmt.Printf("Every party was told exactly what it should be, and ledger and desk have the same %d payments.\n", len(rows))
 	return nil
 }

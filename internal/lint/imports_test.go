@@ -21,7 +21,7 @@ var table = []row{
 	{".", []string{"server", "conf"}},
 	{"cmd/kiteqctl", []string{"client", "registry/...", "store/...", "internal/kite", "internal/operate", "internal/protocol"}},
 	{"cmd/kiteq-bench", []string{"client", "internal/kite", "internal/protocol"}},
-	{"internal/demo", []string{"client", "internal/operate"}},
+	{"internal/demo", []string{"client", "client/barrier", "internal/operate"}},
 	// L4: the assembly and the configuration
 	{"server", []string{
 		"conf", "handler/...", "server/transport", "server/admin", "registry/...", "store/...",
@@ -102,7 +102,7 @@ var homes = map[string][]string{
 	"golang.org/x/sys":               {"..."},
 	"github.com/go-sql-driver/mysql": {"store/mysql/...", "client/internal/dbtest"},
 	"github.com/lib/pq":              {"client/internal/dbtest"},
-	"github.com/mattn/go-sqlite3":    {"client/internal/dbtest"},
+	"github.com/mattn/go-sqlite3":    {"client/internal/dbtest", "internal/demo"},
 
 	"github.com/HdrHistogram/hdrhistogram-go": {"cmd/kiteq-bench"},
 }
