@@ -16,11 +16,12 @@ func (s *Server) Counters(ctx context.Context) (admin.Counters, error) {
 	if err != nil {
 		return admin.Counters{}, err
 	}
-	received, network := s.handler.Stats(), s.transport.Stats()
+	received, network, delays := s.handler.Stats(), s.transport.Stats(), s.scheduler.Stats()
 	c := admin.Counters{
 		Topics: *s.topics.Load(), Classes: s.lane.Classes(), Received: received.Received,
 		Accepted: received.Accepted, AcceptLimit: s.config.AcceptPerSecond,
 		Flows: flows, BadBindings: s.badBindings.Load(), Groups: map[string][]string{},
+		Delayed: s.lane.Delayed(), DelayedNear: delays.Entries, DelayedMinutes: delays.Minutes,
 		Waiting: s.lane.Depth(), WaitingMax: s.config.Lane.InboxItems,
 		Reads: network.Reads, ReadBytes: network.ReadBytes,
 		Writes: network.Writes, WriteBytes: network.WriteBytes, Connections: network.Connections,

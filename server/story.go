@@ -137,6 +137,8 @@ func (f *fact) tellOrder() (what, group, text string) {
 		return operate.Refused, "", wanted + byWhom(f.order.Note) + ", refused: the first decision stands"
 	case kite.ActionRecheck:
 		return operate.Rechecked, "", "no longer parked" + byWhom(f.order.Note) + "; its producer is asked again"
+	case kite.ActionCancel:
+		return operate.Cancelled, "", "cancelled" + byWhom(f.order.Note) + "; it is never delivered"
 	case kite.ActionRequeue:
 		return operate.Requeued, string(f.Group), fmt.Sprintf("dead letter %d is delivered again%s", f.Seq, byWhom(f.order.Note))
 	case kite.ActionDiscard:

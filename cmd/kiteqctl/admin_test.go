@@ -128,6 +128,10 @@ func TestOrders(t *testing.T) {
 			ID: someID, State: operate.RolledBack, By: "operator ann", Reason: "no row",
 		},
 		"GET /deadletters/export": operate.Letter{N: 3, Reason: "expired"},
+		"GET /delayed":            operate.Delays{Delayed: []operate.Postponed{{ID: someID, State: operate.Waits, Type: "paid"}}},
+		"POST /delayed/" + someID + "/cancel": operate.Postponed{
+			ID: someID, State: operate.Cancelled, CancelledMs: 1, By: "operator ann", Reason: "sold out",
+		},
 	}
 	for _, path := range []string{"/transactions/" + someID + "/check", "/transactions/" + someID + "/commit", "/transactions/" + someID + "/rollback"} {
 		answers["POST "+path] = operate.Transaction{ID: someID, State: operate.Committed}
@@ -149,6 +153,8 @@ func TestOrders(t *testing.T) {
 		{[]string{"tx", "check", someID, "--by", "ann", "--reason", "why"}, "POST /transactions/" + someID + "/check" + note, "committed"},
 		{[]string{"tx", "commit", someID, "--by", "ann", "--reason", "why"}, "POST /transactions/" + someID + "/commit" + note, "committed"},
 		{[]string{"tx", "rollback", someID, "--by", "ann", "--reason", "why"}, "POST /transactions/" + someID + "/rollback" + note, "committed"},
+		{[]string{"delayed", "list", "--topic", "trade"}, "GET /delayed?limit=1000&topic=trade", "paid"},
+		{[]string{"delayed", "cancel", someID, "--by", "ann", "--reason", "why"}, "POST /delayed/" + someID + "/cancel" + note, "by operator ann: sold out"},
 		{[]string{"flows", "trade"}, "GET /groups?topic=trade", "s-books"},
 		{[]string{"pause", "trade", "a b", "--by", "ann", "--reason", "why"}, "POST /groups/trade/a%20b/pause" + note, "true"},
 		{[]string{"resume", "trade", "a b"}, "POST /groups/trade/a%20b/resume {}", "false"},
@@ -187,6 +193,9 @@ func TestOrdersRefused(t *testing.T) {
 		{[]string{"dlq", "discard", "trade", "g", "7", "--admin", both}, exitUsage, "2 brokers"},
 		{[]string{"dlq"}, exitUsage, "list, show, requeue, discard, export"},
 		{[]string{"tx", "rollback", someID}, exitUsage, "--reason is missing"},
+		{[]string{"delayed", "cancel", someID}, exitUsage, "--reason is missing"},
+		{[]string{"delayed"}, exitUsage, "list, cancel"},
+		{[]string{"delayed", "cancel", someID, "--reason", "why", "--admin", both}, exitNone, "no record"},
 		{[]string{"explain"}, exitUsage, "ID is missing"},
 		{[]string{"explain", someID, "--admin", "here"}, exitUsage, `"http://here"`},
 		{[]string{"explain", someID, "--admin", "ftp://a:1"}, exitUsage, "ftp"},

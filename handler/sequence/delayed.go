@@ -17,6 +17,10 @@ import (
 // The state knows of each minute which of its places are committed, and forgets it when all are. A message that
 // comes later to a minute that was forgotten goes on where the journal's records of it end (nextPlace), so that
 // forgetting needs no clock: it makes no difference when a clock is set back.
+//
+// One that an operator cancels leaves its minute before the time. When nothing else waits there the minute is
+// emptied and stays known until it has passed: whoever keeps the time still has its places, and they must not be
+// given to others.
 
 // minute is the delayed messages that are due in one minute, while some of them wait.
 type minute struct {
@@ -33,6 +37,11 @@ func (s *State) wait(r *kite.Record) {
 	}
 	m.head = r.Seq
 	s.delayed[number] = m
+	s.waiting++
+	if i, empty := slices.BinarySearch(s.emptied, number); empty {
+		s.emptied = slices.Delete(s.emptied, i, i+1)
+	}
+	s.pass(r.TimeMs)
 }
 
 // due takes away a message that was committed when it was due.
@@ -42,14 +51,43 @@ func (s *State) due(r *kite.Record) error {
 		return fmt.Errorf("commit of a delayed message on topic %s: %w", r.Topic, err)
 	}
 	number := kite.Minute(r.DueMs)
+	if s.leave(number, place) {
+		delete(s.delayed, number)
+	}
+	s.pass(r.TimeMs)
+	return nil
+}
+
+// cancel takes away a message that is never delivered.
+func (s *State) cancel(r *kite.Record) {
+	if number := kite.Minute(r.DueMs); s.leave(number, r.Seq) {
+		s.empty(number)
+	}
+	s.pass(r.TimeMs)
+}
+
+// leave takes the message at the place away and tells whether it was the last one that waited in the minute.
+func (s *State) leave(number int64, place kite.Seq) (last bool) {
 	m := s.delayed[number]
 	m.committed.Settle(kite.Range{From: place, To: place + 1})
-	if m.committed.Floor() > m.head {
+	s.delayed[number] = m
+	s.waiting--
+	return m.committed.Floor() > m.head
+}
+
+// empty notes that nothing waits in the minute any more.
+func (s *State) empty(number int64) {
+	i, _ := slices.BinarySearch(s.emptied, number)
+	s.emptied = slices.Insert(s.emptied, i, number)
+}
+
+// pass forgets the emptied minutes that are over.
+func (s *State) pass(timeMs int64) {
+	over, _ := slices.BinarySearch(s.emptied, kite.Minute(timeMs))
+	for _, number := range s.emptied[:over] {
 		delete(s.delayed, number)
-	} else {
-		s.delayed[number] = m
 	}
-	return nil
+	s.emptied = slices.Delete(s.emptied, 0, over)
 }
 
 // delays yields the minutes as a checkpoint keeps them: the head, and what is committed as a progress.
@@ -69,8 +107,22 @@ func (s *State) restore(number int64, r *kite.Record) error {
 	if err := committed.Apply(r.Body); err != nil {
 		return fmt.Errorf("delayed messages %s: %w", r.Topic, err)
 	}
-	s.delayed[number] = minute{head: r.Seq, committed: committed.Settled}
+	m := minute{head: r.Seq, committed: committed.Settled}
+	s.delayed[number] = m
+	s.waiting += m.waiting()
+	if m.committed.Floor() > m.head {
+		s.empty(number)
+	}
 	return nil
+}
+
+// waiting counts the places that nothing has become of.
+func (m *minute) waiting() int {
+	n := int(m.head) - int(m.committed.Floor()) + 1
+	for _, r := range m.committed.Ranges() {
+		n -= int(r.To - r.From)
+	}
+	return n
 }
 
 // nextPlace gives the place among the messages that are due in the same minute.
@@ -106,6 +158,36 @@ func (l *Lane) proposeDue(item *kite.Item, nowMs int64) {
 		l.turn.require(l.classes.Of(item.Topic))
 		l.turn.add(item)
 	}
+}
+
+// proposeCancel finds the message that waits, to take it away. One that waits no more was committed, which is a
+// conflict, or cancelled before.
+func (l *Lane) proposeCancel(item *kite.Item) {
+	item.Verdict, item.Outcome = kite.TxUnknown, kite.OutcomeCommitted
+	err := l.journal.Find(item.ID, 0, func(r *kite.Record) bool {
+		switch {
+		case r.Kind == kite.KindDelayed:
+			m, known := l.state.delayed[kite.Minute(r.DueMs)]
+			if known && !m.committed.Contains(r.Seq) {
+				item.Verdict, item.Topic, item.Seq, item.DueMs = kite.OK, r.Topic, r.Seq, r.DueMs
+			}
+		case r.Kind == kite.KindCommit && r.DueMs != 0:
+			item.Verdict, item.Seq, item.TimeMs = kite.TxConflict, r.Seq, r.TimeMs
+		case r.Kind == kite.KindOrder && cancels(r):
+			item.Verdict, item.Repeat = kite.OK, true
+		default:
+			return true
+		}
+		return false
+	})
+	if err != nil {
+		l.refuse(item, err)
+	}
+}
+
+func cancels(r *kite.Record) bool {
+	order, err := kite.DecodeOrder(r.Body)
+	return err == nil && order.Action == kite.ActionCancel
 }
 
 // needDelayed adds what waits to the needs: its bytes lie there or are led to from there.

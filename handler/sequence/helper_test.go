@@ -195,12 +195,14 @@ type picture struct {
 	Open      map[kite.MessageID]Undecided
 	Standings map[flowKey]kite.Progress
 	Delayed   []kite.Record
+	Emptied   []int64
+	Waiting   int
 }
 
 func (s *State) picture() picture {
 	p := picture{
 		Heads: maps.Clone(s.heads), Open: map[kite.MessageID]Undecided{},
-		Standings: map[flowKey]kite.Progress{},
+		Standings: map[flowKey]kite.Progress{}, Emptied: slices.Clone(s.emptied), Waiting: s.waiting,
 	}
 	for id, open := range s.open {
 		p.Open[id] = *open

@@ -66,7 +66,8 @@ type Lane struct {
 	turn      turn
 	refusals  map[kite.MessageID]bool // noted ones
 	conflicts atomic.Int64
-	appended  int64 // bytes since the last checkpoint
+	delayed   atomic.Int64 // messages that wait
+	appended  int64        // bytes since the last checkpoint
 	reclaimed time.Time
 }
 
@@ -84,6 +85,7 @@ func Open(o Options, journal store.Journal, routes Router, log *slog.Logger) (*L
 	if err := journal.Replay(l.state.apply); err != nil {
 		return nil, fmt.Errorf("replay the journal: %w", err)
 	}
+	l.delayed.Store(int64(l.state.waiting))
 	for _, topic := range slices.Sorted(maps.Keys(o.Classes)) {
 		if err := journal.Sync(o.Classes[topic]); err != nil {
 			return nil, fmt.Errorf("sync of topic %s: %w", topic, err)
@@ -127,6 +129,9 @@ func (l *Lane) Depth() int { return l.inbox.depth() }
 
 // Conflicts returns how many decisions were refused since the start because the opposite stands.
 func (l *Lane) Conflicts() int64 { return l.conflicts.Load() }
+
+// Delayed returns how many messages wait for their time.
+func (l *Lane) Delayed() int64 { return l.delayed.Load() }
 
 // Follow sets who is told of growth when Options.DeliverFirst is set. It is called before Run.
 func (l *Lane) Follow(f Follower) { l.grown = f }
@@ -183,6 +188,7 @@ func (l *Lane) handle(batches []*kite.Batch) {
 		}
 	}
 	l.commit()
+	l.delayed.Store(int64(l.state.waiting))
 	for _, sink := range l.sinks {
 		sink.Durable(batches)
 	}

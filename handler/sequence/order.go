@@ -21,6 +21,8 @@ func (l *Lane) proposeOrder(item *kite.Item, nowMs int64) {
 	switch order.Action {
 	case kite.ActionRecheck:
 		l.proposeRecheck(item)
+	case kite.ActionCancel:
+		l.proposeCancel(item)
 	case kite.ActionPause, kite.ActionResume:
 		item.Repeat = standing.Paused == (order.Action == kite.ActionPause)
 	case kite.ActionSeek:

@@ -17,6 +17,8 @@ type State struct {
 	standings map[flowKey]*kite.Standing
 	groups    map[string]string // one copy of each publishing group's name
 	delayed   map[int64]minute  // by kite.Minute
+	emptied   []int64           // of delayed, those in which nothing waits any more, ascending
+	waiting   int               // delayed messages
 }
 
 // Undecided is an open transaction.
@@ -133,6 +135,8 @@ func (s *State) order(r *kite.Record) error {
 		s.standing(r).Paused = order.Action == kite.ActionPause
 	case kite.ActionSeek:
 		s.standing(r).Seek(r.Seq)
+	case kite.ActionCancel:
+		s.cancel(r)
 	case kite.ActionDiscard:
 		s.standing(r).Discard(r.Seq)
 	case kite.ActionRequeue:

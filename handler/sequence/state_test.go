@@ -32,7 +32,7 @@ func TestReplayEqualsLive(t *testing.T) {
 func replayEqualsLive(t *testing.T, random *rand.Rand) {
 	r := newMMapRig(t, Options{DedupeWindow: 10 * time.Second, Retention: time.Second})
 	r.routes.all = []kite.Route{durable("trade", "s-a"), durable("fee", "s-a")}
-	waited := 0
+	waited, gone := 0, 0
 	for turn := range 120 {
 		r.clock = r.clock.Add(time.Duration(random.IntN(700)) * time.Millisecond)
 		if random.IntN(20) == 0 {
@@ -49,6 +49,11 @@ func replayEqualsLive(t *testing.T, random *rand.Rand) {
 			if due := waiting.DueMs <= kite.UnixMs(r.clock); due && random.IntN(3) > 0 || random.IntN(50) == 0 {
 				items = append(items, waiting)
 				waited++
+			}
+			if random.IntN(20) == 0 {
+				order := kite.AppendOrder(nil, &kite.Order{Action: kite.ActionCancel})
+				items = append(items, kite.Item{Record: kite.Record{Kind: kite.KindOrder, ID: waiting.ID, Body: order}})
+				gone++
 			}
 		}
 		r.turn(items...)
@@ -68,8 +73,8 @@ func replayEqualsLive(t *testing.T, random *rand.Rand) {
 			t.Fatalf("after turn %d the replayed state differs from the live one (-live +replayed):\n%s", turn, diff)
 		}
 	}
-	if len(r.state.heads) < 3 || len(r.state.standings) < 4 || waited < 3 {
-		t.Errorf("the history was too thin to say anything: %d heads, %d standings, %d waited", len(r.state.heads), len(r.state.standings), waited)
+	if len(r.state.heads) < 3 || len(r.state.standings) < 4 || waited < 3 || gone < 3 {
+		t.Errorf("the history was too thin to say anything: %d heads, %d standings, %d waited, %d cancelled", len(r.state.heads), len(r.state.standings), waited, gone)
 	}
 }
 

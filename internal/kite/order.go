@@ -40,10 +40,13 @@ const (
 	ActionDiscard Action = 6
 	// ActionRequeue delivers the dead letter Seq of Topic and Group again, to this group only.
 	ActionRequeue Action = 7
+	// ActionCancel ends the wait of the delayed message ID, at place Seq of the minute of DueMs: it is never
+	// delivered.
+	ActionCancel Action = 8
 )
 
 func (a Action) String() string {
-	names := [...]string{"", "refuse", "recheck", "pause", "resume", "seek", "discard", "requeue"}
+	names := [...]string{"", "refuse", "recheck", "pause", "resume", "seek", "discard", "requeue", "cancel"}
 	if int(a) < len(names) && a > 0 {
 		return names[a]
 	}

@@ -33,7 +33,7 @@ const (
 	// place among those of its minute. One that was prepared before lies at Ref and has no Body here.
 	KindDelayed Kind = 10
 	// KindOrder is what an operator did, or a decision that came too late: Body = encoded Order, which says
-	// what of Topic, Group, ID and Seq it means. It changes the state, and it stays as history.
+	// what of Topic, Group, ID, Seq and DueMs it means. It changes the state, and it stays as history.
 	KindOrder Kind = 11
 )
 

@@ -24,6 +24,9 @@ func (s *Settled) Floor() Seq { return max(s.floor, 1) }
 // Ranges returns the settled ranges above the floor, ascending. The caller must not change them.
 func (s *Settled) Ranges() []Range { return s.ranges }
 
+// Clone returns a copy that shares nothing.
+func (s *Settled) Clone() Settled { return Settled{s.floor, slices.Clone(s.ranges)} }
+
 // Contains tells whether seq is settled.
 func (s *Settled) Contains(seq Seq) bool {
 	if seq < s.Floor() {

@@ -85,6 +85,44 @@ type Transactions struct {
 	WebhookFailures int64 `json:"webhook_failures"` // requests to them that brought no answer, or none that could be used
 }
 
+// The states of a delayed message.
+const (
+	Waits     = "waits"
+	Cancelled = "cancelled"
+)
+
+// Postponed is a message that is decided and waits for its time.
+type Postponed struct {
+	ID        string `json:"id"`
+	Topic     string `json:"topic"`
+	Type      string `json:"type"`
+	Group     string `json:"group"` // the publisher's
+	State     string `json:"state"`
+	DueMs     int64  `json:"due_ms"`               // Unix ms
+	DecidedMs int64  `json:"decided_ms"`           // when it was stored, or its transaction committed, Unix ms
+	ExpiresMs int64  `json:"expires_ms,omitempty"` // Unix ms
+
+	// Of a cancelled one.
+	CancelledMs int64  `json:"cancelled_ms,omitempty"` // Unix ms
+	By          string `json:"by,omitempty"`
+	Reason      string `json:"reason,omitempty"`
+
+	// Repeat is true when an order found done what it wanted.
+	Repeat bool `json:"repeat,omitempty"`
+}
+
+// Delays is a page of messages that wait, by the minute in which they are due and in the order in which they came
+// there, and counts of all.
+type Delays struct {
+	Delayed []Postponed `json:"delayed"`
+	// Next is the After of the page that follows, "" at the end. A page may have less than it could.
+	Next string `json:"next,omitempty"`
+
+	Waiting  int64 `json:"waiting"`
+	InMemory int   `json:"in_memory"` // of them, those that are due within two minutes
+	Minutes  int   `json:"minutes"`   // in which others wait
+}
+
 // Group is one topic on its way to one consumer group.
 type Group struct {
 	Topic   string   `json:"topic"`

@@ -27,7 +27,7 @@ type Event struct {
 const (
 	Stored    = "stored"    // the message is durable, and has its Seq
 	Prepared  = "prepared"  // durable, delivered to nobody until somebody decides
-	Delayed   = "delayed"   // waits for its time
+	Delayed   = "delayed"   // waits for its time, or did
 	Checked   = "checked"   // the last check was sent
 	Answered  = "answered"  // somebody answered one and could not decide
 	NextCheck = "next"      // when the next check is due
@@ -36,7 +36,7 @@ const (
 	Expires   = "expires"   // from here on it is delivered no more
 	Unrouted  = "unrouted"  // no group is bound to its topic
 
-	// Parked, Committed, RolledBack, Dead, Requeued and Discarded are told, too.
+	// Parked, Committed, RolledBack, Cancelled, Dead, Requeued and Discarded are told, too.
 
 	// About a group, now.
 

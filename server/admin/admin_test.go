@@ -110,7 +110,7 @@ func moments() (before, now Counters) {
 	now = Counters{
 		Topics: []string{"trade", "fee"}, Received: map[string]int64{"trade": 103, "fee": 8},
 		Classes:  kite.Classes{Store: kite.ClassWritten, Topics: map[string]kite.Class{"trade": kite.ClassSynced, "else": kite.ClassMem}},
-		Accepted: 115, AcceptLimit: 20000, BadBindings: 2,
+		Accepted: 115, AcceptLimit: 20000, BadBindings: 2, Delayed: 31, DelayedNear: 7, DelayedMinutes: 3,
 		Flows: []Flow{
 			{Topic: "trade", Group: "s-b", Acquired: 51, Delivered: 62, Limit: 6000, Backlog: 3},
 			{Topic: "trade", Group: "s-a", Acquired: 92, Delivered: 92, Limit: 1000, Backlog: 9},
@@ -126,13 +126,13 @@ func moments() (before, now Counters) {
 const (
 	goldenStat = `{"kiteq":{"goroutine":G,"deliver_go":4,"deliver_count":4,"recieve_count":4,` +
 		`"message_count":{"fee":0,"trade":9},"topics_deliver":{"fee":0,"trade":4},"topics_recieve":{"fee":1,"trade":3},"topics_class":{"fee":"written","trade":"synced"},` +
-		`"groups":{"p-trade":["10.0.0.4:40000"],"s-a":["10.0.0.2:40000","10.0.0.3:40000"]},"accept_limiter":[5,20000],"bad_bindings":2},` +
+		`"groups":{"p-trade":["10.0.0.4:40000"],"s-a":["10.0.0.2:40000","10.0.0.3:40000"]},"accept_limiter":[5,20000],"bad_bindings":2,"delayed":31,"delayed_near":7,"delayed_minutes":3},` +
 		`"network":{"read_count":4,"read_bytes":400,"write_count":5,"write_bytes":500,` +
 		`"dispool_size":5,"dispool_cap":65536,"connections":3,"dispatcher_go":5}}`
 	goldenBinds = `{"topic_2_groups":{"fee":[],"trade":["s-a","s-b"]},` +
 		`"topic_limiters":{"fee":{},"trade":{"s-a":[2,1000],"s-b":[1,6000]}}}`
 	emptyStat = `{"kiteq":{"goroutine":G,"deliver_go":0,"deliver_count":0,"recieve_count":0,` +
-		`"message_count":{},"topics_deliver":{},"topics_recieve":{},"topics_class":{},"groups":{},"accept_limiter":[0,2147483647],"bad_bindings":0},` +
+		`"message_count":{},"topics_deliver":{},"topics_recieve":{},"topics_class":{},"groups":{},"accept_limiter":[0,2147483647],"bad_bindings":0,"delayed":0,"delayed_near":0,"delayed_minutes":0},` +
 		`"network":{"read_count":0,"read_bytes":0,"write_count":0,"write_bytes":0,` +
 		`"dispool_size":0,"dispool_cap":0,"connections":0,"dispatcher_go":0}}`
 	emptyBinds = `{"topic_2_groups":{},"topic_limiters":{}}`

@@ -41,6 +41,10 @@ type Counters struct {
 	Groups map[string][]string
 	// InFlight is how many deliveries are unanswered.
 	InFlight int
+	// Delayed is how many messages wait for their time, DelayedNear how many of them are in memory, and
+	// DelayedMinutes in how many minutes the others are due.
+	Delayed                     int64
+	DelayedNear, DelayedMinutes int
 	// Waiting is how many requests wait for the journal, WaitingMax how many may.
 	Waiting, WaitingMax int
 
@@ -73,6 +77,11 @@ type stat struct {
 		Groups        map[string][]string `json:"groups"`
 		AcceptLimiter [2]int64            `json:"accept_limiter"` // used, limit
 		BadBindings   int64               `json:"bad_bindings"`   // since the start; the original has no such count
+
+		// Messages for later, which the original does not have.
+		Delayed        int64 `json:"delayed"`
+		DelayedNear    int   `json:"delayed_near"`
+		DelayedMinutes int   `json:"delayed_minutes"`
 	} `json:"kiteq"`
 	Network struct {
 		ReadCount    int64 `json:"read_count"`
@@ -136,6 +145,7 @@ func newStat(before, now Counters, elapsed time.Duration) stat {
 	}
 	k.AcceptLimiter = [2]int64{r.perSecond(before.Accepted, now.Accepted), int64(now.AcceptLimit)}
 	k.BadBindings = now.BadBindings
+	k.Delayed, k.DelayedNear, k.DelayedMinutes = now.Delayed, now.DelayedNear, now.DelayedMinutes
 	if now.AcceptLimit == 0 {
 		k.AcceptLimiter[1] = unlimited
 	}

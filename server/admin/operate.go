@@ -36,6 +36,8 @@ func (d *desk) register(mux *http.ServeMux) {
 	handle("GET /messages/{id}", d.story)
 	handle("GET /transactions", d.transactions)
 	handle("GET /transactions/{id}", d.transaction)
+	handle("GET /delayed", d.delayed)
+	handle("POST /delayed/{id}/{order}", d.cancel)
 	handle("GET /groups", d.groups)
 	handle("GET /deadletters", d.letters)
 	handle("GET /deadletters/{topic}/{group}/{n}", d.letter)

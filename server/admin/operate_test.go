@@ -44,6 +44,14 @@ func (s *scripted) Decide(_ context.Context, id kite.MessageID, d Decision, note
 	return operate.Transaction{}, s.note("%s %v %+v", d, id, note)
 }
 
+func (s *scripted) Delayed(_ context.Context, f operate.Filter) (operate.Delays, error) {
+	return operate.Delays{}, s.note("delayed %+v", f)
+}
+
+func (s *scripted) Cancel(_ context.Context, id kite.MessageID, note kite.Note) (operate.Postponed, error) {
+	return operate.Postponed{}, s.note("cancel %v %+v", id, note)
+}
+
 func (s *scripted) Groups(_ context.Context, f operate.Filter) (operate.Groups, error) {
 	return operate.Groups{}, s.note("groups %+v", f)
 }
@@ -104,6 +112,8 @@ func TestEndpoints(t *testing.T) {
 		{"POST", "/transactions/" + anyID + "/commit", ann, "commit " + anyID + " {By:operator ann Reason:why}"},
 		{"POST", "/transactions/" + anyID + "/rollback", `{"reason":"why"}`, "rollback " + anyID + " {By:operator 10.1.2.3 Reason:why}"},
 		{"POST", "/transactions/" + anyID + "/check", "", "check " + anyID + " {By:operator 10.1.2.3 Reason:}"},
+		{"GET", "/delayed?topic=t&after=7-1&limit=5", "", "delayed {Topic:t Group: State: After:7-1 Limit:5}"},
+		{"POST", "/delayed/" + anyID + "/cancel", ann, "cancel " + anyID + " {By:operator ann Reason:why}"},
 		{"GET", "/groups?topic=t", "", "groups {Topic:t Group: State: After: Limit:100}"},
 		{"POST", "/groups/t/g/pause", ann, "pause true t g {By:operator ann Reason:why}"},
 		{"POST", "/groups/t/a%20b%3F/resume", "", "pause false t a b? {By:operator 10.1.2.3 Reason:}"},
@@ -149,6 +159,10 @@ func TestRefusedRequests(t *testing.T) {
 		{"POST", "/transactions/" + anyID + "/commit", `{"by":"a\u0000b","reason":"x"}`, 400, "zero byte"},
 		{"POST", "/transactions/" + anyID + "/commit", strings.Repeat(" ", maxBody+1), 400, "65536"},
 		{"POST", "/transactions/" + anyID + "/forget", "", 404, "commit, rollback or check"},
+		{"GET", "/delayed?group=g", "", 400, "give topic, after, limit"},
+		{"POST", "/delayed/" + anyID + "/cancel", "", 400, "reason"},
+		{"POST", "/delayed/x/cancel", "", 400, "32 hexadecimal"},
+		{"POST", "/delayed/" + anyID + "/hurry", "", 404, "give cancel"},
 		{"POST", "/groups/t/g/stop", "", 404, "pause, resume or seek"},
 		{"POST", "/groups/t%2Fu/g/pause", "", 400, "t/u"},
 		{"POST", "/groups/t/a%2Fb/pause", "", 400, "a/b"},

@@ -23,6 +23,7 @@ const (
 type Operator interface {
 	Teller
 	Transactor
+	Timekeeper
 	Director
 	Undertaker
 }
@@ -38,6 +39,14 @@ type Transactor interface {
 	Transactions(ctx context.Context, f operate.Filter) (operate.Transactions, error)
 	Transaction(ctx context.Context, id kite.MessageID) (operate.Transaction, error)
 	Decide(ctx context.Context, id kite.MessageID, d Decision, note kite.Note) (operate.Transaction, error)
+}
+
+// Timekeeper knows the messages that wait for their time.
+type Timekeeper interface {
+	// Delayed lists them; Group of the filter is not looked at.
+	Delayed(ctx context.Context, f operate.Filter) (operate.Delays, error)
+	// Cancel ends the wait of one: it is never delivered.
+	Cancel(ctx context.Context, id kite.MessageID, note kite.Note) (operate.Postponed, error)
 }
 
 // Director knows the consumer groups and what is delivered to them.

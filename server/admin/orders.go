@@ -44,15 +44,43 @@ func (d *desk) decide(r *http.Request) (any, error) {
 	default:
 		return nil, kite.Errorf(kite.NotServed, "order %.64q: give commit, rollback or check", string(decision))
 	}
-	var asked operate.Note
-	if err := body(r, &asked); err != nil {
-		return nil, err
-	}
-	note, err := signed(r, asked, decision != Check)
+	note, err := noted(r, decision != Check)
 	if err != nil {
 		return nil, err
 	}
 	return d.operator.Decide(r.Context(), id, decision, note)
+}
+
+func (d *desk) delayed(r *http.Request) (any, error) {
+	f, err := filter(r, "topic", "after", "limit")
+	if err != nil {
+		return nil, err
+	}
+	return d.operator.Delayed(r.Context(), f)
+}
+
+func (d *desk) cancel(r *http.Request) (any, error) {
+	id, err := messageID(r)
+	if err != nil {
+		return nil, err
+	}
+	if order := r.PathValue("order"); order != "cancel" {
+		return nil, kite.Errorf(kite.NotServed, "order %.64q: give cancel", order)
+	}
+	note, err := noted(r, true)
+	if err != nil {
+		return nil, err
+	}
+	return d.operator.Cancel(r.Context(), id, note)
+}
+
+// noted reads a body that is a note and nothing else.
+func noted(r *http.Request, reasonRequired bool) (kite.Note, error) {
+	var asked operate.Note
+	if err := body(r, &asked); err != nil {
+		return kite.Note{}, err
+	}
+	return signed(r, asked, reasonRequired)
 }
 
 func (d *desk) groups(r *http.Request) (any, error) {
@@ -143,11 +171,7 @@ func (d *desk) dispose(r *http.Request) (any, error) {
 	if order != "requeue" && order != "discard" {
 		return nil, kite.Errorf(kite.NotServed, "order %.64q: give requeue or discard", order)
 	}
-	var asked operate.Note
-	if err := body(r, &asked); err != nil {
-		return nil, err
-	}
-	note, err := signed(r, asked, false)
+	note, err := noted(r, false)
 	if err != nil {
 		return nil, err
 	}
