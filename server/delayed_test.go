@@ -72,6 +72,10 @@ func TestDelayed(t *testing.T) {
 	if p, err = s.Cancel(ctx, kite.MessageID{1, 4}, kite.Note{By: "operator bob"}); err != nil || !p.Repeat || p.By != note.By || p.DueMs != kite.UnixMs(due.Add(time.Hour)) {
 		t.Errorf("again: %+v, %v", p, err)
 	}
+	expectTold(t, s, kite.MessageID{1, 9}, operate.Delayed, "committed by x; delivered from")
+	if tx, err := s.Transaction(ctx, kite.MessageID{1, 9}); err != nil || tx.State != operate.Committed || tx.By != "x" {
+		t.Errorf("%+v, %v", tx, err)
+	}
 	if p, err = s.Cancel(ctx, kite.MessageID{1, 9}, note); err != nil || p.Type != "paid" || p.Group != "p-till" {
 		t.Errorf("of a transaction: %+v, %v", p, err)
 	}

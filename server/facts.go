@@ -40,14 +40,12 @@ func (s *Server) facts(id kite.MessageID) (facts []fact, err error) {
 func newFact(r *kite.Record) (f fact, err error) {
 	f.Record = *r
 	f.Type, f.Group, f.Body = slices.Clone(r.Type), slices.Clone(r.Group), nil
-	switch r.Kind {
-	case kite.KindCommit, kite.KindRollback, kite.KindPark:
-		if r.Kind != kite.KindCommit || r.DueMs == 0 {
-			f.note = kite.DecodeNote(r.Body)
-		}
-	case kite.KindOrder:
+	switch {
+	case r.Noted():
+		f.note = kite.DecodeNote(r.Body)
+	case r.Kind == kite.KindOrder:
 		f.order, err = kite.DecodeOrder(r.Body)
-	case kite.KindDead:
+	case r.Kind == kite.KindDead:
 		f.letter, err = kite.DecodeDeadLetter(r.Body)
 		f.letter.Payload = nil
 	}

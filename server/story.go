@@ -103,9 +103,9 @@ func (f *fact) tell() (what, group, text string) {
 	case kite.KindDelayed:
 		done := "stored"
 		if f.Ref != 0 {
-			done = "committed"
+			done = "committed" + byWhom(f.note)
 		}
-		return operate.Delayed, "", fmt.Sprintf("%s, and delivered from %s on", done, moment(f.DueMs))
+		return operate.Delayed, "", fmt.Sprintf("%s; delivered from %s on", done, moment(f.DueMs))
 	case kite.KindCommit:
 		if f.DueMs > 0 {
 			return operate.Stored, "", fmt.Sprintf("its time has come: stored as seq %d", f.Seq)

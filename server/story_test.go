@@ -36,6 +36,9 @@ func TestTellFacts(t *testing.T) {
 	prepared.Group, prepared.Type, prepared.ExpiresMs = []byte("p-till"), []byte("paid"), 99
 	delayed := record(kite.KindDelayed, 2, 3)
 	delayed.Ref, delayed.DueMs = 7, 1000
+	old := delayed // before there were notes
+	own := record(kite.KindDelayed, 2, 3)
+	own.DueMs = 1000
 	due := record(kite.KindCommit, 3, 5)
 	due.DueMs = 1000
 	note := kite.Note{By: "operator ann", Reason: "why"}
@@ -56,8 +59,14 @@ func TestTellFacts(t *testing.T) {
 			[]line{{operate.Prepared, ""}, {operate.Parked, "by broker: undecided after the last check"}}, 0,
 		},
 		"delayed": {
-			[]fact{{Record: prepared}, {Record: delayed}, {Record: due}},
-			[]line{{operate.Prepared, ""}, {operate.Delayed, "committed, and delivered from 1970-01-01T00:00:01Z"}, {operate.Stored, "seq 5"}, {operate.Expires, ""}}, 5,
+			[]fact{{Record: prepared}, {Record: delayed, note: note}, {Record: due}},
+			[]line{{operate.Prepared, ""}, {operate.Delayed, "committed by operator ann: why; delivered from 1970-01-01T00:00:01Z"}, {operate.Stored, "seq 5"}, {operate.Expires, ""}}, 5,
+		},
+		"delayed by nobody known":       {[]fact{{Record: old}}, []line{{operate.Delayed, "committed by somebody unknown; delivered"}}, 0},
+		"delayed without a transaction": {[]fact{{Record: own}}, []line{{operate.Delayed, "stored; delivered from"}}, 0},
+		"cancelled": {
+			[]fact{{Record: own}, {Record: record(kite.KindOrder, 3, 3), order: kite.Order{Action: kite.ActionCancel, Note: note}}},
+			[]line{{operate.Delayed, ""}, {operate.Cancelled, "cancelled by operator ann: why; it is never delivered"}}, 0,
 		},
 		"refused": {
 			[]fact{{Record: record(kite.KindOrder, 2, 0), order: kite.Order{Action: kite.ActionRefuse, Outcome: kite.OutcomeRolledBack, Note: note}}},

@@ -105,7 +105,7 @@ func (s *Server) Transaction(_ context.Context, id kite.MessageID) (operate.Tran
 	return t, nil
 }
 
-// decided adds who decided, or parked. A delayed message says nothing of that.
+// decided adds who decided, or parked.
 func decided(t *operate.Transaction, state string, f *fact) {
 	t.State, t.DecidedMs, t.By, t.Reason = state, f.TimeMs, f.note.By, f.note.Reason
 }

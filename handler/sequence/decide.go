@@ -17,7 +17,7 @@ func (l *Lane) proposeDecision(item *kite.Item, outcome kite.Outcome, nowMs int6
 	switch {
 	case outcome != kite.OutcomeCommitted:
 	case open.DueMs > nowMs:
-		item.Kind, item.DueMs, item.Body = kite.KindDelayed, open.DueMs, nil
+		item.Kind, item.DueMs = kite.KindDelayed, open.DueMs // its note stays its Body
 		item.Seq = l.nextPlace(open.DueMs)
 	default:
 		item.Seq = l.next(open.Topic)

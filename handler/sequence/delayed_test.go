@@ -176,3 +176,36 @@ func TestDelayedFull(t *testing.T) {
 		t.Errorf("due in a full journal: %+v", got)
 	}
 }
+
+// TestDelayedKeepsNote knows who committed a message that waits, over a crash and when its time has come, and
+// nothing of one that was committed when nobody wrote that down.
+func TestDelayedKeepsNote(t *testing.T) {
+	t.Parallel()
+	r := newMMapRig(t, Options{DedupeWindow: time.Hour})
+	due := start.Add(time.Minute)
+	r.turn(later(prepared, "trade", 1, due), later(prepared, "trade", 2, due))
+	noted := item(commit, "trade", 1)
+	noted.Body = kite.AppendNote(nil, "operator ann", "the row is there")
+	r.turn(noted, item(commit, "trade", 2)) // the second as in a journal of before
+	expect := func(when string) {
+		t.Helper()
+		r.crash()
+		got := r.turn(item(commit, "trade", 1), item(rollback, "trade", 1), item(commit, "trade", 2))
+		for i, want := range []string{"operator ann", "operator ann", ""} {
+			if note := kite.DecodeNote(got[i].Body); note.By != want || got[i].TimeMs != kite.UnixMs(start) {
+				t.Errorf("%s, decision %d: %+v at %d, want %q", when, i, note, got[i].TimeMs, want)
+			}
+		}
+		if !got[0].Repeat || got[1].Verdict != kite.TxConflict || !got[2].Repeat {
+			t.Errorf("%s: %+v", when, got)
+		}
+	}
+	expect("while they wait")
+	r.clock = due
+	r.turn(r.waiting()...)
+	expect("when their time has come")
+	var bodies []string
+	if err := r.spy.Read("trade", 1, func(m *kite.Record) bool { bodies = append(bodies, string(m.Body[:5])); return true }); err != nil || !slices.Equal(bodies, []string{"body ", "body "}) {
+		t.Errorf("delivered would be %q: %v", bodies, err)
+	}
+}

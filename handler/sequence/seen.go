@@ -36,20 +36,24 @@ func (s *seen) find(id kite.MessageID, nowMs int64) (outcome kite.Outcome, known
 // sinceMs is the time of the oldest record that counts.
 func (s *seen) sinceMs(nowMs int64) int64 { return max(1, nowMs-s.spanMs+1) }
 
-// visit looks at the newest record first and goes on to the one that decided. A prepared record alone, of a
-// transaction that is not open, has lost its decision to a trim: it is as good as forgotten.
+// visit looks at the newest record first and goes on to the one that decided: of a message whose time came, that of
+// its wait, if it is still there. A prepared record alone, of a transaction that is not open, has lost its decision
+// to a trim: it is as good as forgotten.
 func (s *seen) visit(r *kite.Record) bool {
+	outcome := kite.OutcomeCommitted
 	switch r.Kind {
 	case kite.KindMessage, kite.KindCommit, kite.KindDelayed:
-		s.outcome = kite.OutcomeCommitted
 	case kite.KindRollback:
-		s.outcome = kite.OutcomeRolledBack
+		outcome = kite.OutcomeRolledBack
 	default:
 		return true
 	}
-	s.known, s.timeMs, s.topic, s.note = true, r.TimeMs, r.Topic, s.note[:0]
-	if r.Kind != kite.KindMessage && r.DueMs == 0 {
+	if s.known && r.Kind != kite.KindDelayed {
+		return false // of an earlier life of the id
+	}
+	s.outcome, s.known, s.timeMs, s.topic, s.note = outcome, true, r.TimeMs, r.Topic, s.note[:0]
+	if r.Noted() {
 		s.note = append(s.note, r.Body...)
 	}
-	return false
+	return r.Kind == kite.KindCommit && r.DueMs != 0
 }

@@ -30,7 +30,8 @@ const (
 	// KindStanding is where a group stands on a topic: Topic, Group, Body = encoded Standing. Only in checkpoints.
 	KindStanding Kind = 9
 	// KindDelayed is a decided message that waits for its time: as KindMessage, with DueMs, and with Seq = its
-	// place among those of its minute. One that was prepared before lies at Ref and has no Body here.
+	// place among those of its minute. One that was prepared before lies at Ref, and Body is the encoded Note of
+	// who committed it; before there were such notes it was empty.
 	KindDelayed Kind = 10
 	// KindOrder is what an operator did, or a decision that came too late: Body = encoded Order, which says
 	// what of Topic, Group, ID, Seq and DueMs it means. It changes the state, and it stays as history.
@@ -68,6 +69,17 @@ type Record struct {
 	Type      []byte // messageType
 	Group     []byte
 	Body      []byte // messages: the payload as it is delivered (header.commit is true)
+}
+
+// Noted tells whether Body is an encoded Note: of who decided or parked a transaction.
+func (r *Record) Noted() bool {
+	switch r.Kind {
+	case KindCommit:
+		return r.DueMs == 0
+	case KindDelayed:
+		return r.Ref != 0
+	}
+	return r.Kind == KindRollback || r.Kind == KindPark
 }
 
 // Published tells whether the record is a message as its publisher sent it, and not a decision about one.
