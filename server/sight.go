@@ -12,7 +12,7 @@ import (
 
 // tellGroups says for each group of the topic how it stands with a committed message: what its flow says, and
 // for groups without one what they had recorded.
-func (s *Server) tellGroups(ctx context.Context, id kite.MessageID, m told, facts []fact) (events []operate.Event, err error) {
+func (s *Server) tellGroups(ctx context.Context, id kite.MessageID, m told) (events []operate.Event, err error) {
 	sights, err := s.dispatcher.Look(ctx, m.topic, m.seq, id)
 	if err != nil {
 		return nil, err
@@ -26,7 +26,7 @@ func (s *Server) tellGroups(ctx context.Context, id kite.MessageID, m told, fact
 			events = append(events, e)
 		}
 	}
-	recorded, err := s.tellRecorded(ctx, m, facts, seen)
+	recorded, err := s.tellRecorded(ctx, m, seen)
 	return append(events, recorded...), err
 }
 

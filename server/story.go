@@ -25,7 +25,7 @@ func (s *Server) Story(ctx context.Context, id kite.MessageID) (operate.Story, e
 	m := tellFacts(&story, facts)
 	s.tellSilence(&story, id, m)
 	if m.seq > 0 {
-		groups, err := s.tellGroups(ctx, id, m, facts)
+		groups, err := s.tellGroups(ctx, id, m)
 		if err != nil {
 			return story, err
 		}
@@ -55,7 +55,6 @@ func compareEvents(a, b operate.Event) int {
 type told struct {
 	topic, messageType string
 	seq                kite.Seq
-	storedMs           int64 // when it got its Seq, Unix ms
 	preparedMs         int64 // 0: it was not
 	expiresMs          int64
 }
@@ -76,7 +75,7 @@ func tellFacts(story *operate.Story, facts []fact) (m told) {
 		}
 		switch f.Kind {
 		case kite.KindMessage, kite.KindCommit:
-			m.seq, m.storedMs = f.Seq, f.TimeMs
+			m.seq = f.Seq
 		case kite.KindPrepared:
 			m.preparedMs = f.TimeMs
 		}

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -147,30 +148,39 @@ func TestTellSight(t *testing.T) {
 	}
 }
 
-// TestTellRecorded tells of groups without a flow by their bindings and what they had recorded.
+// TestTellRecorded tells of groups without a flow what they had recorded, and of a topic to which nobody is bound.
 func TestTellRecorded(t *testing.T) {
 	t.Parallel()
 	s, _ := start(t, testConfig(), Control{})
-	m := told{topic: "trade", messageType: "paid", seq: 5, storedMs: 1_000_000}
-	settled, retried := &kite.Standing{}, &kite.Standing{Retries: map[kite.Seq]kite.Retry{5: {Seq: 5, Attempts: 3, DueMs: 77}}}
-	settled.Raise(9)
-	dead := []fact{{Record: kite.Record{Kind: kite.KindDead, Group: []byte("s-a")}}}
-	for name, c := range map[string]struct {
-		binding  kite.Binding
-		sinceMs  int64
-		standing *kite.Standing
-		facts    []fact
-		want     line
-	}{
-		"unmatched": {kite.Direct("s-a", "trade", "pair"), 0, &kite.Standing{}, nil, line{operate.Unmatched, `direct "pair"`}},
-		"dead":      {kite.Fanout("s-a", "trade"), 0, settled, dead, line{operate.Settled, "dead letters"}},
-		"too late":  {kite.Fanout("s-a", "trade"), 2_000_000, settled, nil, line{operate.Unmatched, "after the message"}},
-		"settled":   {kite.Fanout("s-a", "trade"), 0, settled, nil, line{operate.Settled, "answered"}},
-		"armed":     {kite.Fanout("s-a", "trade"), 0, retried, nil, line{operate.Armed, "attempt 3 failed"}},
-		"paused":    {kite.Fanout("s-a", "trade"), 0, &kite.Standing{Paused: true}, nil, line{operate.Waiting, "paused"}},
-		"offline":   {kite.Fanout("s-a", "trade"), 0, &kite.Standing{}, nil, line{operate.Waiting, "nobody"}},
-	} {
-		route := kite.Route{Topic: "trade", Group: "s-a", Bindings: []kite.Binding{c.binding}, SinceMs: c.sinceMs}
-		expectLines(t, name, []operate.Event{s.tellGroup(&route, c.standing, m, c.facts)}, c.want)
+	settled, other := kite.Progress{Floor: 9}, kite.Progress{Floor: 2}
+	for group, p := range map[string]*kite.Progress{"s-settled": &settled, "s-other": &other, "s-seen": &settled} {
+		done, err := s.lane.Do(t.Context(), kite.Item{Record: kite.Record{
+			Kind: kite.KindProgress, Topic: "trade", Group: []byte(group), Body: kite.AppendProgress(nil, p),
+		}})
+		if err != nil || done.Verdict != kite.OK {
+			t.Fatal(done.Verdict, err)
+		}
 	}
+	tell := func(seen ...string) []operate.Event {
+		t.Helper()
+		known := map[string]bool{}
+		for _, group := range seen {
+			known[group] = true
+		}
+		events, err := s.tellRecorded(t.Context(), told{topic: "trade", seq: 5}, known)
+		if err != nil {
+			t.Fatal(err)
+		}
+		slices.SortFunc(events, func(a, b operate.Event) int { return strings.Compare(a.Group, b.Group) })
+		return events
+	}
+	expectLines(t, "unbound", tell("s-seen"), line{operate.Unrouted, "no group is bound to topic trade"},
+		line{operate.Unknown, "no longer bound; it had not answered"}, line{operate.Unknown, "no longer bound; it had answered or passed over"})
+	s.exchange.Swap([]string{"trade", "fee"}, []kite.Route{
+		{Topic: "trade", Group: "s-new", Bindings: []kite.Binding{kite.Fanout("s-new", "trade")}},
+		{Topic: "trade", Group: "s-seen", Bindings: []kite.Binding{kite.Fanout("s-seen", "trade")}},
+		{Topic: "fee", Group: "s-fee", Bindings: []kite.Binding{kite.Fanout("s-fee", "fee")}},
+	})
+	s.bad.Store(&[]operate.BadBinding{{Topic: "trade", Group: "s-bad", Error: "no pattern"}, {Topic: "fee", Group: "s-fee", Error: "none"}})
+	expectLines(t, "bound", tell("s-seen", "s-other", "s-settled"), line{operate.BadBound, "left out: no pattern"}, line{operate.Waiting, "bound a moment ago"})
 }
