@@ -75,6 +75,10 @@ speed = "high"
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	tables := filepath.Join(t.TempDir(), "tables.toml")
+	if err := os.WriteFile(tables, []byte("sync = \"always\"\n[delivery]\nretry = \"1s\"\n[webhook]\nurls = 7\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for _, test := range []struct {
 		name string
 		args []string
@@ -87,6 +91,7 @@ speed = "high"
 		{"no flag", []string{"pub"}, []string{`"pub"`, "takes flags only"}},
 		{"flags", []string{"-bind=x", "-topics=a,a,b c", "-db=mmap://", "-zkhost=zk://", "-pport=-2", "-advertise=host:1", "-sync=a=fast,b c=os"},
 			[]string{`-bind "x"`, `"a" is named twice`, `"b c"`, `-db store "mmap://"`, "-zkhost", "-pport -2", `-advertise "host:1"`, `-sync: "fast" for topic a: use always or os`, `-sync: topic "b c"`}},
+		{"no tables", []string{"-configPath=" + tables}, []string{"sync: write a table", "delivery.retry: write a table", "webhook.urls: write a table"}},
 		{"sync", []string{"-sync=trade"}, []string{`"trade": write topic=always`}},
 		{"sync twice", []string{"-sync=a=os,a=always"}, []string{`"a" is named twice`}},
 	} {

@@ -4,6 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"reflect"
+	"slices"
+	"strings"
 
 	"github.com/BurntSushi/toml"
 )
@@ -35,6 +38,12 @@ func (c *Config) readFile(path, cluster string) (problems []error, err error) {
 	bad := func(format string, args ...any) {
 		problems = append(problems, fmt.Errorf("configuration %s: "+format, append([]any{path}, args...)...))
 	}
+	for _, key := range tableKeys(reflect.TypeFor[document](), nil) {
+		// The decoder passes over what is none in silence. "" is a key that is not there, or one that is only above others.
+		if kind := meta.Type(key...); kind != "" && kind != "Hash" {
+			bad("%s: write a table", strings.Join(key, "."))
+		}
+	}
 	for _, key := range meta.Undecoded() {
 		bad("key %q is not known: remove it or see conf/kiteq.toml for the name", key.String())
 	}
@@ -46,4 +55,25 @@ func (c *Config) readFile(path, cluster string) (problems []error, err error) {
 		o.adopt()
 	}
 	return problems, nil
+}
+
+// tableKeys returns the keys of the struct, and of those in it, whose values are tables of any names.
+func tableKeys(t reflect.Type, above []string) (keys [][]string) {
+	for i := range t.NumField() {
+		f := t.Field(i)
+		key, typ := slices.Clone(above), f.Type
+		if typ.Kind() == reflect.Pointer {
+			typ = typ.Elem()
+		}
+		if !f.Anonymous {
+			key = append(key, f.Tag.Get("toml"))
+		}
+		switch typ.Kind() {
+		case reflect.Map:
+			keys = append(keys, key)
+		case reflect.Struct:
+			keys = append(keys, tableKeys(typ, key)...)
+		}
+	}
+	return keys
 }

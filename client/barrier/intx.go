@@ -17,7 +17,7 @@ import (
 //   - nil: the transaction has committed, and the broker has the commit. If it had committed already under
 //     this id, fn was not run: that is how to repeat.
 //   - ErrRolledBack: a check came first, or an earlier InTx under this id failed. fn was not run. A broker
-//     that still remembers the rollback refuses the id before: then it is Prepare's error, when ctx ends.
+//     that still remembers the rollback refuses the id before: then it is Prepare's error, of code TxConflict.
 //   - code Indeterminate: not known, since the database or the broker does not answer. The check decides;
 //     InTx under the same m.ID (so set it) asks again, and runs fn only when nothing has been decided.
 //   - any other error: nothing took effect, and the message is rolled back. The id is used up: repeat under
