@@ -120,18 +120,23 @@ func (c *courier) Send(group string, opaque uint32, r *kite.Record) (kite.Member
 	if h.cold {
 		return nil, nil
 	}
-	var tooLarge error
+	var tooLarge error // for every member
+	waits := false
 	for i, m := range h.groups[group] {
 		if m.most > 0 && len(r.Body) > m.most {
 			tooLarge = kite.Errorf(kite.TooLarge, "payload of %d bytes, %s takes %d", len(r.Body), m.name, m.most)
 			continue
 		}
 		if m.held >= m.credit {
+			waits = true
 			continue
 		}
 		c.hand(m, opaque, r)
 		h.groups[group] = append(slices.Delete(h.groups[group], i, i+1), m) // the next one's turn
 		return m, nil
+	}
+	if waits {
+		return nil, nil
 	}
 	return nil, tooLarge
 }

@@ -13,7 +13,8 @@ import (
 
 // shard is the one owner of its groups' flows. Others post events; run works them off in turns:
 //
-//	take the events -> apply routes, heads, answers -> fire what is due -> pump the ready flows
+//	take the events -> apply routes, heads, answers -> fire what is due -> pump the blocked flows of groups
+//	that have credit again, then the ready ones
 //	-> flush the courier -> hand progress to the lane
 //
 // A flow is ready when something happened that may let it send: its topic grew, an answer freed a
@@ -41,6 +42,7 @@ type shard struct {
 	topics  map[string][]*flow
 	groups  map[string]*group
 	ready   []*flow
+	freed   []*group // have credit for blocked flows
 	slots   slots
 	retries retryHeap
 	dirty   []*flow
@@ -166,7 +168,7 @@ func (s *shard) run(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
-		if len(s.ready) == 0 {
+		if len(s.ready)+len(s.freed) == 0 {
 			select {
 			case <-ctx.Done():
 			case <-s.wake:
@@ -229,6 +231,7 @@ func (s *shard) turn() {
 	}
 	e.reset()
 	s.fire()
+	s.pumpFreed()
 	s.pumpReady()
 	s.courier.Flush()
 	if s.nowMs-s.savedMs >= s.saveMs {
@@ -304,18 +307,19 @@ func (s *shard) grow(topic string, head kite.Seq) {
 type group struct {
 	blocked []*flow // nobody could take their next message; from head on, the longest blocked first
 	head    int
+	freed   bool // is in the shard's list
 	// offlineMs is since when nobody is connected, Unix ms: at the earliest since its first flow began; 0: somebody is.
 	offlineMs int64
 	// stalled is who has messages for a member without credit: the longest first.
 	stalled map[kite.Member]*fifo[*flow]
 }
 
-// unblock lets one of the group's flows try again: a member joined or gave credit back. When it leaves
-// credit over, the next one has its turn (pumpReady): a group may have a thousand flows, and one credit is
-// no reason to look at all of them.
+// unblock lets the group's flows try again in this turn, as far as its credit goes: a member joined or gave
+// credit back.
 func (s *shard) unblock(g *group) {
-	if f := g.pop(); f != nil {
-		s.makeReady(f)
+	if !g.freed {
+		g.freed = true
+		s.freed = append(s.freed, g)
 	}
 }
 
@@ -372,8 +376,8 @@ func (s *shard) fire() {
 		s.sweptMs = s.nowMs
 		s.retire()
 		for _, g := range s.groups {
-			for g.isBlocked() { // each has its own messages that expire
-				s.unblock(g)
+			for f := g.pop(); f != nil; f = g.pop() { // each has its own messages that expire
+				s.makeReady(f)
 			}
 			s.relieveAll(g)
 		}
@@ -389,32 +393,50 @@ func (s *shard) fire() {
 	}
 }
 
-// pumpReady gives each ready flow one turn, and what credit it leaves over to the blocked ones of its group.
-// Who has more to send queues behind the others.
+// pumpFreed hands the credit that came back to the flows that wait for it.
+func (s *shard) pumpFreed() {
+	again := s.freed[:0]
+	for _, g := range s.freed {
+		if g.freed = s.pumpBlocked(g); g.freed {
+			again = append(again, g)
+		}
+	}
+	clear(s.freed[len(again):])
+	s.freed = again
+}
+
+// pumpBlocked gives the blocked flows of a group their turns, the longest blocked first, until its credit is
+// gone: each takes what it has messages for, and only the last one is looked at in vain, however many answers
+// came. It returns true when credit and blocked flows are left.
+func (s *shard) pumpBlocked(g *group) (more bool) {
+	for range successors {
+		f := g.pop()
+		if f == nil {
+			return false
+		}
+		if s.pump(f) {
+			s.makeReady(f)
+		}
+		// A message may be too large for the member that has credit, or that one warms up: others go on.
+		if more = !f.blocked; !more && !s.courier.Free(f.group) {
+			return false
+		}
+	}
+	return more
+}
+
+// successors bounds the blocked flows that a group brings into the turn: what they send leaves at its end.
+const successors = 64
+
+// pumpReady gives each ready flow one turn. Who has more to send queues behind the others.
 func (s *shard) pumpReady() {
 	n := len(s.ready)
 	for i := range n {
 		f := s.ready[i]
 		f.ready = false
-		for range successors {
-			if f.bound && s.pump(f) {
-				s.makeReady(f)
-			}
-			if f.blocked {
-				break
-			}
-			next := f.peers.pop()
-			if next == nil {
-				break
-			}
-			f = next
-		}
-		if !f.blocked {
-			s.unblock(f.peers)
+		if f.bound && s.pump(f) {
+			s.makeReady(f)
 		}
 	}
 	s.ready = slices.Delete(s.ready, 0, n)
 }
-
-// successors bounds the flows that one ready flow brings into the turn: what they send leaves at its end.
-const successors = 64
