@@ -56,10 +56,8 @@ func (b *bench) enter(phase string) { b.phase.Store(&phase) }
 
 // run binds, warms up by probes, publishes, waits for what is to come, and reports.
 func (b *bench) run(ctx context.Context) (_ *result, err error) {
-	for _, r := range b.receipts {
-		if err := b.binder.bind(ctx, r); err != nil {
-			return nil, fmt.Errorf("bind group %s in %s: %w", r.group, b.o.zkhost, err)
-		}
+	if err := b.eachGroup(ctx, "bind", b.binder.bind); err != nil {
+		return nil, err
 	}
 	defer func() { err = errors.Join(err, b.unbind(ctx)) }()
 	result := newResult(b)
@@ -135,16 +133,28 @@ func (b *bench) unbind(ctx context.Context) error {
 	if b.o.group != "" {
 		return nil
 	}
-	ctx = context.WithoutCancel(ctx)
-	for _, r := range b.receipts { // there may be a thousand: each has its own time
-		each, cancel := context.WithTimeout(ctx, b.o.patience)
-		err := b.binder.unbind(each, r)
-		cancel()
-		if err != nil {
-			return fmt.Errorf("unbind group %s in %s: %w", r.group, b.o.zkhost, err)
-		}
+	return b.eachGroup(context.WithoutCancel(ctx), "unbind", b.binder.unbind)
+}
+
+// together is how many groups are bound at a time. Each takes a session of its own with the registry, whose
+// opening and closing is waiting for the most part.
+const together = 32
+
+// eachGroup does it for every group, each in its own time: there may be a thousand.
+func (b *bench) eachGroup(ctx context.Context, op string, do func(context.Context, *receipt) error) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(together)
+	for _, r := range b.receipts {
+		g.Go(func() error {
+			ctx, cancel := context.WithTimeout(ctx, b.o.patience)
+			defer cancel()
+			if err := do(ctx, r); err != nil {
+				return fmt.Errorf("%s group %s in %s: %w", op, r.group, b.o.zkhost, err)
+			}
+			return nil
+		})
 	}
-	return nil
+	return g.Wait()
 }
 
 // members are the consumers while they run.
