@@ -278,8 +278,8 @@ func (s *Server) serve(ctx context.Context, crew *crew) error {
 }
 
 // announce brings the broker from "can be dialled" to "is found". It returns when clients can find it, or
-// when the registry is away and the bindings of the last run are in force: then those who know the broker
-// are served, and the announcement goes on in the background.
+// when that takes long, or the registry is away and the bindings of the last run are in force: then those who know
+// the broker are served, and the announcement goes on in the background.
 func (s *Server) announce(ctx context.Context, crew *crew) error {
 	select {
 	case <-s.transport.Ready():
@@ -302,6 +302,10 @@ func (s *Server) announce(ctx context.Context, crew *crew) error {
 		err := s.registryError(context.DeadlineExceeded)
 		if !s.exchange.Loaded() {
 			return err
+		}
+		if s.registry.Ready() == nil {
+			s.log.Warn("announcing takes long: clients find the broker when it is done", "topics", len(s.config.Topics))
+			return nil
 		}
 		s.log.Warn("the registry is away: the groups of the last run are served, clients find the broker when it is back", "err", err)
 	}

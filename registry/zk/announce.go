@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"time"
@@ -28,7 +29,9 @@ type wish struct {
 	producers map[string]bool // paths of AddProducer
 }
 
-// nodes are the broker's ephemeral nodes.
+// nodes are the broker's ephemeral nodes, those of the topics in a random order. With many topics they are made
+// soon after each other; but a client follows few of them, often with names that are neighbours, and hears of one
+// in a while.
 func (w *wish) nodes() []string {
 	var paths []string
 	if w.peer != "" {
@@ -37,8 +40,8 @@ func (w *wish) nodes() []string {
 	if w.addr == "" {
 		return paths
 	}
-	for _, topic := range w.topics {
-		paths = append(paths, registry.BrokerNode(topic, w.addr))
+	for _, i := range rand.Perm(len(w.topics)) {
+		paths = append(paths, registry.BrokerNode(w.topics[i], w.addr))
 	}
 	return append(paths, registry.AliveNode(w.addr)) // last: it tells operators that the rest is done
 }
@@ -197,9 +200,10 @@ func (r *Registry) fulfil(ctx context.Context, s *session, w *wish) error {
 	if err := r.keepDistance(ctx, s, missing); err != nil {
 		return err
 	}
+	spacing := r.o.spacing(len(missing))
 	for i, path := range missing {
 		if i > 0 {
-			if err := r.pauseIn(ctx, s, r.o.Spacing); err != nil {
+			if err := r.pauseIn(ctx, s, spacing); err != nil {
 				return err
 			}
 		}
@@ -225,6 +229,15 @@ func (s *session) ensureAbove(ctx context.Context, w *wish) error {
 		return err
 	}
 	return s.ensure(ctx, registry.KnownNode(w.addr))
+}
+
+// mostSpread bounds the pauses between all nodes of an announcement together: a broker of a thousand topics
+// would else start for 20 s.
+const mostSpread = 5 * time.Second
+
+// spacing returns the pause between two of n nodes.
+func (o Options) spacing(n int) time.Duration {
+	return min(o.Spacing, mostSpread/time.Duration(max(n, 1)))
 }
 
 // removeStale deletes what we made and no longer want. Nodes of others stay: the address may belong

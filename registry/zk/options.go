@@ -31,7 +31,8 @@ type Options struct {
 	// ConnectTimeout bounds one TCP connect. Default 1s, from 10ms to 1m.
 	ConnectTimeout time.Duration
 	// Spacing is the pause between the nodes of two topics, since old Go clients lose events of a
-	// burst. Default 20ms, at most 10s, below 0 none.
+	// burst. It is shorter when all pauses together would be longer than 5s. Default 20ms, at most 10s,
+	// below 0 none.
 	Spacing time.Duration
 	// GapOnLeftover is the time from the removal of a broker's node to its new creation. When it is
 	// shorter clients may take both for no change and keep a dead connection. Default 1.5s, at most
