@@ -201,12 +201,12 @@ func (r *Registry) fulfil(ctx context.Context, s *session, w *wish) error {
 		return err
 	}
 	spacing := r.o.spacing(len(missing))
-	for i, path := range missing {
-		if i > 0 {
-			if err := r.pauseIn(ctx, s, spacing); err != nil {
-				return err
-			}
+	next := time.Now()
+	for _, path := range missing {
+		if err := r.pauseIn(ctx, s, time.Until(next)); err != nil {
+			return err
 		}
+		next = time.Now().Add(spacing)
 		r.done.planted[path] = true // before: the answer may get lost
 		if err := s.plant(ctx, path); err != nil {
 			return fmt.Errorf("%s: %w", path, err)
