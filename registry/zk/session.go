@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -72,7 +73,7 @@ func (r *Registry) supervise(ctx context.Context) {
 		if err == nil {
 			err = r.follow(ctx, h)
 			r.setLink(nil, false, 0)
-			h.close()
+			h.close(r.log)
 		}
 		if err == nil || ctx.Err() != nil {
 			continue
@@ -212,15 +213,32 @@ func (r *Registry) authenticate(ctx context.Context, conn *zk.Conn) error {
 	return err
 }
 
-// close ends the session and waits for the library's goroutines. A connected server has one second to
-// confirm; it then knows that the ephemeral nodes go at once.
-func (h *handle) close() {
+// endPatience is how long the library's goroutines may take to end once nothing connects them any more. It is
+// an instant, or for ever: v1.0.4 answers a request up to three times when its write fails while the handle is
+// closed, or in the resending of credentials, into a channel of two or one that nobody reads (conn.go, sendData
+// and flushRequests).
+const endPatience = 3 * time.Second
+
+// close ends the session and waits for the library's goroutines, unless they are stuck. A connected server has
+// one second to confirm; it then knows that the ephemeral nodes go at once.
+func (h *handle) close(log *slog.Logger) {
 	if h.conn.State() != zk.StateHasSession {
 		h.cut() // nobody to tell: do not wait for the library's time-outs
 	}
 	h.conn.Close()
 	h.cut()
-	for range h.events {
+	late := time.NewTimer(endPatience)
+	defer late.Stop()
+	for {
+		select {
+		case _, more := <-h.events:
+			if !more {
+				return
+			}
+		case <-late.C:
+			log.Warn("the zookeeper library is stuck, one goroutine is left behind")
+			return
+		}
 	}
 }
 
