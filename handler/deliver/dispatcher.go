@@ -61,6 +61,7 @@ type Dispatcher struct {
 	seed    maphash.Seed
 	log     *slog.Logger
 	stopped chan struct{} // closed at the end of Run
+	grown   []growth      // scratch of Durable, empty
 }
 
 // New returns a dispatcher that delivers nothing before Run. heads gives each topic's newest Seq.
@@ -108,9 +109,7 @@ func (d *Dispatcher) Routes(routes []kite.Route) {
 // Durable is the lane's news: topics have grown, dead letters and progress are recorded, operators have ordered
 // something.
 func (d *Dispatcher) Durable(batches []*kite.Batch) {
-	heads := make(map[string]kite.Seq, 1)
-	var topic string
-	var head kite.Seq
+	var grown []growth
 	for _, b := range batches {
 		if s, ok := b.Owner.(*shard); ok {
 			s.journaled(b)
@@ -125,23 +124,35 @@ func (d *Dispatcher) Durable(batches []*kite.Batch) {
 			if item.Verdict != kite.OK || item.Repeat || item.Seq == 0 || item.Kind == kite.KindDelayed {
 				continue
 			}
-			if item.Topic != topic && head > 0 {
-				heads[topic] = max(heads[topic], head)
+			if n := len(grown); n > 0 && grown[n-1].topic == item.Topic {
+				grown[n-1].head = item.Seq // of one topic they come in order
+				continue
 			}
-			topic, head = item.Topic, item.Seq
+			if grown == nil {
+				grown = d.grown
+			}
+			grown = append(grown, growth{item.Topic, item.Seq})
 		}
 	}
-	if head == 0 {
-		return
+	if len(grown) > 0 {
+		d.tell(grown)
+		clear(grown)
+		d.grown = grown[:0]
 	}
-	heads[topic] = max(heads[topic], head)
-	d.Grown(heads)
 }
 
 // Grown says that topics have messages up to these.
 func (d *Dispatcher) Grown(heads map[string]kite.Seq) {
+	var grown []growth
+	for topic, head := range heads {
+		grown = append(grown, growth{topic, head})
+	}
+	d.tell(grown)
+}
+
+func (d *Dispatcher) tell(grown []growth) {
 	for _, s := range d.shards {
-		s.grown(heads)
+		s.grown(grown)
 	}
 }
 

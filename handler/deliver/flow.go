@@ -72,9 +72,9 @@ type tried struct {
 	letter   bool // seq is its place in the dead letters
 }
 
-// start makes the flow of a new route, where its group stood or began.
-func (s *shard) start(route *kite.Route) *flow {
-	f := &flow{topic: route.Topic, group: route.Group, peers: s.groups[route.Group], head: s.heads[route.Topic] + 1}
+// start makes the flow of a new route, where its group stood or began. head is one past the topic's newest.
+func (s *shard) start(route *kite.Route, head kite.Seq) *flow {
+	f := &flow{topic: route.Topic, group: route.Group, peers: s.groups[route.Group], head: head}
 	if f.peers == nil {
 		f.peers = &group{}
 		if !s.courier.Online(route.Group) {

@@ -23,7 +23,7 @@ func (s *shard) flown(items []kite.Item) {
 func (s *shard) queueFlies(items []kite.Item) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !slices.ContainsFunc(items, func(i kite.Item) bool { return s.followed[i.Topic] }) {
+	if !slices.ContainsFunc(items, func(i kite.Item) bool { t := s.topics[i.Topic]; return t != nil && t.followed }) {
 		return false
 	}
 	room := min(len(items), flyWaiting-s.events.flying)
@@ -40,7 +40,7 @@ func (s *shard) fly(items []kite.Item) {
 		for n < len(items) && items[n].Topic == topic {
 			n++
 		}
-		for _, f := range s.topics[topic] {
+		for _, f := range s.flowsOn(topic) {
 			if f.bound {
 				s.offerFlies(f, items[:n])
 			}

@@ -29,17 +29,15 @@ type shard struct {
 	log       *slog.Logger
 	dropped   atomic.Int64 // fly messages that found no room
 
-	mu       sync.Mutex
-	events   events
-	followed map[string]bool // the topics of the newest routes: growth of others wakes nobody
-	wake     chan struct{}   // capacity 1
+	mu     sync.Mutex
+	events events
+	topics map[string]*topic
+	wake   chan struct{} // capacity 1
 
 	// Owned by run.
 	taken   events
 	nowMs   int64
-	heads   map[string]kite.Seq // topic -> newest Seq
 	flows   map[flowKey]*flow
-	topics  map[string][]*flow
 	groups  map[string]*group
 	ready   []*flow
 	freed   []*group // have credit for blocked flows
@@ -61,11 +59,11 @@ type shard struct {
 type flowKey struct{ topic, group string }
 
 // events is what was posted between two turns. It is bounded by what posts it: acks and members by
-// the connections' credit, heads by the topics, fly messages by flyWaiting.
+// the connections' credit, growth by the topics, fly messages by flyWaiting.
 type events struct {
 	rerouted bool
 	routes   []kite.Route
-	heads    map[string]kite.Seq
+	grown    []*topic
 	acks     []kite.Ack
 	joined   []string
 	left     []kite.Member
@@ -88,14 +86,13 @@ type journaled struct {
 func newShard(o Options, reader Reader, lane Submitter, courier Courier, standings Standings, heads map[string]kite.Seq, log *slog.Logger) *shard {
 	s := &shard{
 		options: o, reader: reader, lane: lane, courier: courier, standings: standings, log: log,
-		wake: make(chan struct{}, 1), heads: map[string]kite.Seq{},
-		flows: map[flowKey]*flow{}, topics: map[string][]*flow{}, groups: map[string]*group{},
+		wake: make(chan struct{}, 1), topics: make(map[string]*topic, len(heads)),
+		flows: map[flowKey]*flow{}, groups: map[string]*group{},
 		dying: map[uint32]dying{}, saving: map[uint32]saved{},
 		kept: map[flowKey]*kite.Standing{}, letters: map[flowKey]*kite.Settled{},
 	}
-	s.events.heads, s.taken.heads = map[string]kite.Seq{}, map[string]kite.Seq{}
-	for topic, head := range heads {
-		s.heads[topic] = head
+	for name, head := range heads {
+		s.topics[name] = &topic{head: head}
 	}
 	s.pumping.visit = s.visit
 	return s
@@ -113,32 +110,6 @@ func (s *shard) signal() {
 	select {
 	case s.wake <- struct{}{}:
 	default:
-	}
-}
-
-// bind replaces the routes.
-func (s *shard) bind(routes []kite.Route) {
-	s.post(func(e *events) {
-		e.routes, e.rerouted = routes, true
-		s.followed = make(map[string]bool, len(routes))
-		for i := range routes {
-			s.followed[routes[i].Topic] = true
-		}
-	})
-}
-
-// grown posts new heads. Those of topics that no flow follows are kept for the next turn and bring none:
-// every publish would wake every shard. Routes that come later find them, since both are under mu.
-func (s *shard) grown(heads map[string]kite.Seq) {
-	follow := false
-	s.mu.Lock()
-	for topic, head := range heads {
-		s.events.heads[topic] = max(s.events.heads[topic], head)
-		follow = follow || s.followed[topic]
-	}
-	s.mu.Unlock()
-	if follow {
-		s.signal()
 	}
 }
 
@@ -186,18 +157,15 @@ func (s *shard) run(ctx context.Context) {
 }
 
 func (s *shard) turn() {
-	s.mu.Lock()
-	s.taken, s.events = s.events, s.taken
-	s.mu.Unlock()
-	e := &s.taken
+	e := s.take()
 	if e.rerouted {
 		s.reroute(e.routes)
 	}
 	for _, name := range e.joined { // before the heads: what came after a member is for it, too
 		s.admit(name)
 	}
-	for topic, head := range e.heads {
-		s.grow(topic, head)
+	for _, t := range e.grown {
+		s.grow(t)
 	}
 	for _, done := range e.done {
 		s.recorded(done)
@@ -240,14 +208,14 @@ func (s *shard) turn() {
 }
 
 func (e *events) reset() {
-	clear(e.heads)
+	clear(e.grown)
 	clear(e.acks)
 	clear(e.left)
 	clear(e.fly)
 	clear(e.asks)
 	clear(e.looks)
 	*e = events{
-		heads: e.heads, acks: e.acks[:0], joined: e.joined[:0], left: e.left[:0],
+		grown: e.grown[:0], acks: e.acks[:0], joined: e.joined[:0], left: e.left[:0],
 		fly: e.fly[:0], done: e.done[:0], asks: e.asks[:0], looks: e.looks[:0], emptier: e.emptier[:0],
 	}
 }
@@ -279,9 +247,9 @@ func (s *shard) reroute(routes []kite.Route) {
 		bound[key] = true
 		f := s.flows[key]
 		if f == nil {
-			f = s.start(route)
-			s.flows[key] = f
-			s.topics[key.topic] = append(s.topics[key.topic], f)
+			t := s.joinTopic(key.topic)
+			f = s.start(route, t.known+1)
+			s.flows[key], t.flows = f, append(t.flows, f)
 		}
 		f.route(route, s.log, s.options.Watermark)
 		s.makeReady(f)
@@ -289,16 +257,6 @@ func (s *shard) reroute(routes []kite.Route) {
 	for key, f := range s.flows {
 		if !bound[key] {
 			f.bound = false
-		}
-	}
-}
-
-func (s *shard) grow(topic string, head kite.Seq) {
-	s.heads[topic] = head
-	for _, f := range s.topics[topic] {
-		f.head = head + 1
-		if !f.blocked || !f.durable { // a non-durable group may be gone
-			s.makeReady(f)
 		}
 	}
 }

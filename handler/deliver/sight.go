@@ -219,7 +219,7 @@ func (g *GroupSight) died(l letterSight) {
 // look describes the message in the shard's flows.
 func (s *shard) look(q *look) []GroupSight {
 	var all []GroupSight
-	for _, f := range s.topics[q.topic] {
+	for _, f := range s.flowsOn(q.topic) {
 		all = append(all, s.sight(f, q))
 	}
 	return all

@@ -11,15 +11,17 @@ import (
 func TestGrownWakes(t *testing.T) {
 	t.Parallel()
 	s := newShard(Options{}.WithDefaults(), nil, nil, nil, nil, nil, nil)
-	woken := func() bool {
+	woken := func() bool { // and has its turn
 		select {
 		case <-s.wake:
+			s.taken.reset()
+			s.take()
 			return true
 		default:
 			return false
 		}
 	}
-	s.grown(map[string]kite.Seq{"trade": 3})
+	s.grown([]growth{{"trade", 3}})
 	if woken() {
 		t.Error("woken for a topic that nobody is bound to")
 	}
@@ -27,14 +29,14 @@ func TestGrownWakes(t *testing.T) {
 	if !woken() {
 		t.Error("not woken for new routes")
 	}
-	if head := s.events.heads["trade"]; head != 3 {
+	if head := s.joinTopic("trade").known; head != 3 {
 		t.Errorf("the new flow finds a head of %d, want 3", head)
 	}
-	s.grown(map[string]kite.Seq{"order": 1})
+	s.grown([]growth{{"order", 1}})
 	if woken() {
 		t.Error("woken for another topic")
 	}
-	s.grown(map[string]kite.Seq{"order": 2, "trade": 4})
+	s.grown([]growth{{"order", 2}, {"trade", 4}})
 	if !woken() {
 		t.Error("not woken for a topic that a group is bound to")
 	}
@@ -42,12 +44,12 @@ func TestGrownWakes(t *testing.T) {
 	if fly("order"); woken() || len(s.events.fly) != 0 {
 		t.Error("woken for a fly message of another topic")
 	}
-	if fly("trade"); !woken() || len(s.events.fly) != 1 {
+	if fly("trade"); !woken() || len(s.taken.fly) != 1 {
 		t.Error("not woken for a fly message")
 	}
 	s.bind(nil)
 	woken()
-	s.grown(map[string]kite.Seq{"trade": 5})
+	s.grown([]growth{{"trade", 5}})
 	if woken() {
 		t.Error("woken though the binding is gone")
 	}
