@@ -131,7 +131,8 @@ const (
 // at a time may use it.
 type Matcher struct {
 	all      bool
-	types    map[string]struct{}
+	types    map[string]string // to itself
+	last     string            // of types, the one that was found last
 	patterns []*regexp.Regexp
 	answers  map[string]bool // of the patterns; emptied at maxCached
 }
@@ -139,7 +140,7 @@ type Matcher struct {
 // NewMatcher compiles the bindings of one group on one topic. A binding that does not validate is
 // left out and named in the error; the Matcher serves the others.
 func NewMatcher(bindings []Binding) (*Matcher, error) {
-	m := &Matcher{types: map[string]struct{}{}, answers: map[string]bool{}}
+	m := &Matcher{types: map[string]string{}, answers: map[string]bool{}}
 	var bad []error
 	for _, b := range bindings {
 		if err := b.Validate(); err != nil {
@@ -150,7 +151,7 @@ func NewMatcher(bindings []Binding) (*Matcher, error) {
 		case BindFanout:
 			m.all = true
 		case BindDirect:
-			m.types[b.MessageType] = struct{}{}
+			m.types[b.MessageType] = b.MessageType
 		case BindRegx:
 			m.patterns = append(m.patterns, regexp.MustCompile(b.MessageType))
 		}
@@ -163,7 +164,11 @@ func (m *Matcher) Matches(messageType []byte) bool {
 	if m.all {
 		return true
 	}
-	if _, ok := m.types[string(messageType)]; ok {
+	if string(messageType) == m.last && m.last != "" {
+		return true
+	}
+	if found, ok := m.types[string(messageType)]; ok {
+		m.last = found
 		return true
 	}
 	if len(m.patterns) == 0 {
