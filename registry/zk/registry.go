@@ -155,12 +155,17 @@ func (r *Registry) Bind(ctx context.Context, bindings []kite.Binding) error {
 		data[registry.BindingNode(topic, bindings[0].Group)] = encoded
 	}
 	return r.onSession(ctx, "bind", func(ctx context.Context, s *session) error {
-		for _, path := range sorted(data) {
-			if err := s.put(ctx, path, data[path]); err != nil {
-				return fmt.Errorf("%s: %w", path, err)
-			}
+		group, ctx := errgroup.WithContext(ctx)
+		group.SetLimit(parallel)
+		for path, bindings := range data {
+			group.Go(func() error {
+				if err := s.put(ctx, path, bindings); err != nil {
+					return fmt.Errorf("%s: %w", path, err)
+				}
+				return nil
+			})
 		}
-		return nil
+		return group.Wait()
 	})
 }
 
