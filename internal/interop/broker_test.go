@@ -139,7 +139,7 @@ type broker struct {
 func testConfig(d *directory) conf.Config {
 	c := conf.Default()
 	c.Bind, c.Network.Addr = "127.0.0.1:0", "127.0.0.1:0"
-	c.ZKHost, c.Store = d.addr, "memory://"
+	c.ZKHost, c.Store, c.BindingsFile = d.addr, "memory://", ""
 	c.Topics = []string{"message", "trade"}
 	c.DrainTimeout = 50 * time.Millisecond
 	c.Delivery.BindSkew = 2 * time.Second
