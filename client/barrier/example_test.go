@@ -3,8 +3,10 @@ package barrier_test
 import (
 	"context"
 	"database/sql"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 
 	"github.com/kiteq/kiteq/client"
 	"github.com/kiteq/kiteq/client/barrier"
@@ -47,4 +49,32 @@ func ExampleBarrier_InTx() {
 	case errors.Is(err, client.Indeterminate): // not known: the check decides, or InTx again with the same m
 	default: // there is no payment and no message: try again with a new ID
 	}
+}
+
+// A group that is not always connected can have a webhook: the broker's [webhook.urls] names where this is served.
+func ExampleBarrier_Check() {
+	db, err := sql.Open("mysql", "till@tcp(127.0.0.1:3306)/shop")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer db.Close()
+	b, err := barrier.New(db, barrier.MySQL, barrier.Options{})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	http.HandleFunc("POST /checks", func(w http.ResponseWriter, r *http.Request) {
+		var check struct {
+			ID    string `json:"message_id"`
+			Topic string `json:"topic"`
+		}
+		if err := json.NewDecoder(r.Body).Decode(&check); err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		verdict := b.Check(r.Context(), client.Check{ID: check.ID, Topic: check.Topic})
+		_ = json.NewEncoder(w).Encode(map[string]string{"outcome": verdict.String()})
+	})
+	fmt.Println(http.ListenAndServe("127.0.0.1:8080", nil))
 }

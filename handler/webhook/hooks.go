@@ -34,8 +34,8 @@ type Book interface {
 // when to ask, and how often, is the same, and an answer goes the way of any verdict, into the lane. So a
 // producer that comes back while its hook is asked does no harm: the first decision wins.
 //
-// A hook that is asked about a message is a group's endpoint with a queue of its own and Parallel goroutines: one
-// that is slow or silent holds up nobody else. Who has a full queue is asked later, as one who is not there. A
+// Each hook, the endpoint of a group, has a queue and Parallel goroutines of its own: one that is slow or silent
+// holds up nobody else. Who has a full queue is asked later, as one who is not there. A
 // check counts when its request has been written and not before, so a hook that is away uses up none. One
 // that does not answer rests for pauses that double, so there are at most Parallel requests a pause, however
 // many messages wait.
@@ -120,7 +120,7 @@ func (h *Hooks) ask(ctx context.Context, k *hook, q inquiry, book Book) {
 	case errors.Is(ctx.Err(), context.Canceled):
 		return // the broker stops
 	case err != nil:
-		h.failed(k, q, err, book)
+		h.failed(ctx, k, q, err, book)
 		return
 	}
 	k.recovered()
@@ -135,7 +135,7 @@ func (h *Hooks) ask(ctx context.Context, k *hook, q inquiry, book Book) {
 }
 
 // failed notes a request without an answer that could be used. One that is about this message only stops no other.
-func (h *Hooks) failed(k *hook, q inquiry, err error, book Book) {
+func (h *Hooks) failed(ctx context.Context, k *hook, q inquiry, err error, book Book) {
 	h.failures.Add(1)
 	var bad *badAnswer
 	if errors.As(err, &bad) {
@@ -150,7 +150,7 @@ func (h *Hooks) failed(k *hook, q inquiry, err error, book Book) {
 	if k.complain(err.Error()) {
 		level = slog.LevelWarn
 	}
-	h.log.Log(context.Background(), level, "webhook failed", "group", k.group, "hook", k.by, "msg_id", q.id.String(), "err", err)
+	h.log.Log(ctx, level, "webhook failed", "group", k.group, "hook", k.by, "msg_id", q.id.String(), "err", err)
 }
 
 // decide hands the lane the verdict. When it takes none now the hook is asked again, as after any check.
