@@ -3,6 +3,7 @@ package delay
 import (
 	"encoding/binary"
 	"log/slog"
+	"maps"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -40,28 +41,30 @@ func (k *killer) Trim(needs store.Needs) (store.Trimmed, error) {
 	return trimmed, err
 }
 
-// ledger is what was answered so far: those messages must arrive.
+// ledger is what was answered so far: true are messages that must arrive, false those that were cancelled and must
+// not. One whose cancelling is under way may do either.
 type ledger struct {
 	mu sync.Mutex
 	in map[int]bool
 }
 
-func (l *ledger) note(item *kite.Item) {
+// note enters an item that is answered, or one that is submitted.
+func (l *ledger) note(item *kite.Item, answered bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if item.Kind != kite.KindPrepared && item.Topic != "noise" {
-		l.in[int(binary.BigEndian.Uint64(item.ID[8:]))] = true
+	n, cancels := int(binary.BigEndian.Uint64(item.ID[8:])), item.Kind == kite.KindOrder
+	switch {
+	case answered && item.Kind != kite.KindPrepared && item.Topic != "noise":
+		l.in[n] = !cancels
+	case cancels:
+		delete(l.in, n)
 	}
 }
 
 func (l *ledger) copy() map[int]bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	all := map[int]bool{}
-	for n := range l.in {
-		all[n] = true
-	}
-	return all
+	return maps.Clone(l.in)
 }
 
 func open(t *testing.T, dir string) store.Journal {
@@ -74,8 +77,8 @@ func open(t *testing.T, dir string) store.Journal {
 }
 
 // TestCrash kills a broker before and after each thing that it does to its disk, while messages are published
-// for later, prepared and committed, and come due. What then starts on that disk, at that moment, commits each
-// message that was answered, once, and none before its time.
+// for later, prepared and committed, cancelled, and come due. What then starts on that disk, at that moment, commits
+// each message that was answered, once, and none before its time, and none that was cancelled.
 func TestCrash(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -91,13 +94,16 @@ func TestCrash(t *testing.T) {
 		r.run()
 		for n := 1; n <= 12; n++ {
 			due := time.Now().Add(time.Duration(n*n) * 700 * time.Millisecond)
-			plain, prepared := message(2*n, due), message(2*n+1, due)
+			plain, prepared, unwanted := message(2*n, due), message(2*n+1, due), message(100+n, due)
+			cancel := kite.Item{Record: kite.Record{
+				Kind: kite.KindOrder, ID: unwanted.ID, Body: kite.AppendOrder(nil, &kite.Order{Action: kite.ActionCancel}),
+			}}
 			prepared.Kind = kite.KindPrepared
 			noise := message(1000+n, time.Now())
 			noise.Topic, noise.Body = "noise", make([]byte, 6000) // a segment of its own
 			for _, items := range [][]kite.Item{
-				{plain, prepared},
-				{noise},
+				{plain, unwanted, prepared},
+				{noise, cancel}, // the scheduler has those of the first minutes in memory
 				{{Record: kite.Record{Kind: kite.KindCommit, ID: prepared.ID}}},
 			} {
 				r.submit(answered, items)
@@ -122,12 +128,15 @@ func TestCrash(t *testing.T) {
 // submit hands items to the lane and waits for the answer.
 func (r *rig) submit(l *ledger, items []kite.Item) {
 	answered := make(chan bool, 1)
+	for i := range items {
+		l.note(&items[i], false)
+	}
 	b := &kite.Batch{Items: items, Release: func(b *kite.Batch) {
 		for i := range b.Items {
 			if b.Items[i].Verdict != kite.OK {
 				r.t.Errorf("verdict %v on %v", b.Items[i].Verdict, b.Items[i].Kind)
 			}
-			l.note(&b.Items[i])
+			l.note(&b.Items[i], true)
 		}
 		answered <- true
 	}}
@@ -161,9 +170,9 @@ func check(t *testing.T, all []arrived, answered map[int]bool) {
 		}
 		seen[m.n] = true
 	}
-	for n := range answered {
-		if !seen[n] {
-			t.Errorf("message %d was answered and is not there", n)
+	for n, wanted := range answered {
+		if seen[n] != wanted {
+			t.Errorf("message %d is there: %v, as it was answered it is %v", n, seen[n], wanted)
 		}
 	}
 }
