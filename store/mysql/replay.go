@@ -34,17 +34,18 @@ func (j *Journal) load() error {
 	return j.loadUnits()
 }
 
-// loadStreams reads the bounds of the streams that have records: an index gives the ends of each at once.
+// loadStreams reads the bounds of the streams that have records. To group by all of an index's beginning, the
+// journal too, lets the server jump from the end of one stream to the next instead of reading all between.
 func (j *Journal) loadStreams() error {
 	for _, table := range tables(j.db.shards) {
 		query := ""
 		switch {
 		case table < maxShards:
-			query = "SELECT topic,'',MIN(seq),MAX(seq) FROM %s WHERE journal=%d GROUP BY topic"
+			query = "SELECT topic,'',MIN(seq),MAX(seq) FROM %s WHERE journal=%d GROUP BY journal,topic"
 		case table == deadTable:
-			query = "SELECT topic,grp,MIN(seq),MAX(seq) FROM %s WHERE journal=%d GROUP BY topic,grp"
+			query = "SELECT topic,grp,MIN(seq),MAX(seq) FROM %s WHERE journal=%d GROUP BY journal,topic,grp"
 		case table == delayedTable:
-			query = "SELECT minute,'',MIN(seq),MAX(seq) FROM %s WHERE journal=%d AND minute>=0 GROUP BY minute"
+			query = "SELECT minute,'',MIN(seq),MAX(seq) FROM %s WHERE journal=%d AND minute>=0 GROUP BY journal,minute"
 		default:
 			continue
 		}

@@ -1,0 +1,114 @@
+package mysql
+
+import (
+	"database/sql"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/kiteq/kiteq/internal/kite"
+)
+
+// BenchmarkAppend appends batches of messages of 256 bytes on 4 topics, in turn with the plainest thing that
+// could be done: an INSERT of the same rows into a table of the same shape, by the driver, committed by itself.
+func BenchmarkAppend(b *testing.B) {
+	d := mustDial(b, options(b))
+	for _, rows := range []int{1, 16, 128, 1024} {
+		b.Run(fmt.Sprintf("journal/rows=%d", rows), func(b *testing.B) { benchJournal(b, d, rows) })
+		b.Run(fmt.Sprintf("bare/rows=%d", rows), func(b *testing.B) { benchBare(b, d, rows) })
+	}
+}
+
+const benchTopics = 4
+
+func benchBatch(rows int) []*kite.Record {
+	batch := make([]*kite.Record, rows)
+	for i := range batch {
+		batch[i] = message(fmt.Sprint("topic-", i%benchTopics), 0, strings.Repeat("b", 256))
+	}
+	return batch
+}
+
+func benchJournal(b *testing.B, d *Database, rows int) {
+	j := mustCreate(b, d, "bench")
+	batch := benchBatch(rows)
+	next := map[string]kite.Seq{}
+	serial := 0
+	b.ReportAllocs()
+	b.SetBytes(int64(rows) * 256)
+	for b.Loop() {
+		for _, r := range batch {
+			serial++
+			next[r.Topic]++
+			r.Seq = next[r.Topic]
+			scatter(r, serial)
+		}
+		if err := j.Append(batch); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(rows)*float64(b.N)/b.Elapsed().Seconds(), "messages/s")
+}
+
+// scatter gives the record an id that lies anywhere in the index.
+func scatter(r *kite.Record, serial int) {
+	a, _ := places(kite.MessageID{byte(serial), byte(serial >> 8), byte(serial >> 16), byte(serial >> 24)})
+	copy(r.ID[:], fmt.Sprintf("%016x", a))
+}
+
+func benchBare(b *testing.B, d *Database, rows int) {
+	c := d.config(d.o.Master)
+	c.Params = nil
+	db, err := sql.Open("mysql", c.FormatDSN())
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer func() { _ = db.Close() }()
+	table := fmt.Sprintf("bare_%d_%d", rows, databases.Add(1))
+	if _, err := db.Exec("CREATE TABLE " + table + " LIKE kite_message_0"); err != nil {
+		b.Fatal(err)
+	}
+	query := "INSERT INTO " + table + "(journal," + columns + ")VALUES" + strings.Repeat("(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?),", rows-1) + "(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+	batch := benchBatch(rows)
+	args := make([]any, 0, rows*15)
+	serial := 0
+	b.ReportAllocs()
+	b.SetBytes(int64(rows) * 256)
+	for b.Loop() {
+		args = args[:0]
+		for _, r := range batch {
+			serial++
+			scatter(r, serial)
+			args = append(args, 1, serial, uint8(r.Kind), r.Command, r.Limit, r.ID[:], serial, r.TimeMs, r.ExpiresMs, r.DueMs, 0, []byte(r.Topic), r.Type, r.Group, r.Body)
+		}
+		if _, err := db.Exec(query, args...); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(rows)*float64(b.N)/b.Elapsed().Seconds(), "messages/s")
+}
+
+// BenchmarkRead reads messages of 256 bytes in order.
+func BenchmarkRead(b *testing.B) {
+	j := mustCreate(b, mustDial(b, options(b)), "bench")
+	const total = 10_000
+	for seq := kite.Seq(1); seq <= total; {
+		var batch []*kite.Record
+		for range 500 {
+			r := message("a", seq, strings.Repeat("b", 256))
+			batch = append(batch, r)
+			seq++
+		}
+		if err := j.Append(batch); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportAllocs()
+	n := 0
+	for b.Loop() {
+		if err := j.Read("a", 1, func(*kite.Record) bool { n++; return true }); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(n)/b.Elapsed().Seconds(), "messages/s")
+}
