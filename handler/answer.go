@@ -64,7 +64,7 @@ func (h *Handler) answers(dst []byte, s *session.Session, b *kite.Batch, nowMs i
 		case item.Verdict == kite.TxConflict:
 			dst = protocol.AppendStoreAck(dst, framing, item.Opaque, item.Name, false, protocol.FeedbackConflict+item.Outcome.String())
 		default:
-			dst = protocol.AppendStoreAck(dst, framing, item.Opaque, item.Name, false, protocol.FeedbackNotStored+cost)
+			dst = protocol.AppendStoreAck(dst, framing, item.Opaque, item.Name, false, protocol.FeedbackNotStored+cost+" "+item.Verdict.String())
 		}
 	}
 	return dst

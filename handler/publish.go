@@ -177,7 +177,7 @@ func (r *read) answer(f *protocol.Frame, head *protocol.HeaderView, ok bool, fee
 func (r *read) refuse(code kite.Code) {
 	feedback := fmt.Sprintf("%s [%s]", protocol.FeedbackOverflow, r.h.address)
 	if code != kite.Busy {
-		feedback = protocol.FeedbackNotStored + "0"
+		feedback = protocol.FeedbackNotStored + "0 " + code.String()
 	}
 	for i := range r.batch.Items {
 		item := &r.batch.Items[i]

@@ -160,8 +160,8 @@ func TestRefused(t *testing.T) {
 		want   string
 	}{
 		{"busy", kite.Errorf(kite.Busy, "full"), false, "Store Result KiteQ OverFlow [" + address + "]"},
-		{"poisoned", kite.Errorf(kite.Unavailable, "broken"), false, "Store Result false Cost:0"},
-		{"unclear", errors.New("odd"), false, "Store Result false Cost:0"},
+		{"poisoned", kite.Errorf(kite.Unavailable, "broken"), false, "Store Result false Cost:0 unavailable"},
+		{"unclear", errors.New("odd"), false, "Store Result false Cost:0 internal"},
 		{"stopping", nil, true, "Store Result KiteQ OverFlow [" + address + "]"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -235,7 +235,7 @@ func TestDurable(t *testing.T) {
 		connA: {
 			"storeAck 0 " + idMixed + " true Store Result true Cost:3 synced",
 			"storeAck 1 " + idMixed + " true Store Result true Cost:3 synced duplicate",
-			"storeAck 4 " + idMixed + " false Store Result false Cost:12",
+			"storeAck 4 " + idMixed + " false Store Result false Cost:12 unavailable",
 			"storeAck 5 " + idMixed + " false Store Result false Conflict:unknown",
 		},
 		connB: {

@@ -1,0 +1,103 @@
+package server
+
+import (
+	"database/sql"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-sql-driver/mysql"
+
+	"github.com/kiteq/kiteq/internal/zktest"
+)
+
+// TestMySQLAway cuts the broker off its database and lets it back: publishes are refused with the reason
+// meanwhile, the one that was under way waits, and nothing that was answered true is lost.
+func TestMySQLAway(t *testing.T) {
+	t.Parallel()
+	source := os.Getenv("KITEQ_TEST_MYSQL")
+	if source == "" {
+		why := "no MySQL to test against: run ./build.sh test, or set KITEQ_TEST_MYSQL to a data source name"
+		if os.Getenv("KITEQ_TEST_REQUIRE") == "1" {
+			t.Fatal(why)
+		}
+		t.Skip(why)
+	}
+	at, err := mysql.ParseDSN(source)
+	if err != nil {
+		t.Fatal(err)
+	}
+	proxy := zktest.NewProxy(t, at.Addr)
+	name := fmt.Sprintf("kiteq_server_%d", os.Getpid())
+	t.Cleanup(func() { dropDatabase(t, *at, name) })
+
+	c := testConfig()
+	c.Store = fmt.Sprintf("mysql://%s?db=%s&username=%s&password=%s", proxy.Addr(), name, at.User, at.Passwd)
+	s, log := start(t, c, Control{})
+	bind(t, directory(t, s), "s-all", true, "trade")
+	eventually(t, 10*time.Second, func() string {
+		if len(s.exchange.Routes()) == 0 {
+			return "the binding is not read"
+		}
+		return ""
+	})
+	consumer, producer := connect(t, s, "s-all"), connect(t, s, "p-test")
+	for _, answer := range producer.publish("trade", 20) {
+		if !strings.HasPrefix(answer, "true") || !strings.HasSuffix(answer, " mysql") {
+			t.Fatal(answer)
+		}
+	}
+	consumer.consume(10)
+
+	proxy.Cut()
+	waiting := connect(t, s, "p-test")
+	answers := make(chan []string, 1)
+	go func() { answers <- waiting.publish("trade", 5) }()
+	eventually(t, 10*time.Second, func() string {
+		if err := s.Ready(); err == nil || !strings.Contains(err.Error(), "mysql "+proxy.Addr()+" is away since ") {
+			return fmt.Sprintf("ready: %v, want that the database is away", err)
+		}
+		return ""
+	})
+	for _, answer := range producer.publish("trade", 3) {
+		if !strings.HasPrefix(answer, "false ") || !strings.Contains(answer, "unavailable") {
+			t.Errorf("publish without a database: %q", answer)
+		}
+	}
+	proxy.Heal()
+	stored := 20
+	for _, answer := range append(<-answers, producer.publish("trade", 0)...) {
+		if strings.HasPrefix(answer, "true") {
+			stored++
+		}
+	}
+	if stored != 25 {
+		t.Errorf("%d of 5 publishes that waited for the database were stored", stored-20)
+	}
+	eventually(t, 10*time.Second, func() string {
+		if err := s.Ready(); err != nil {
+			return fmt.Sprintf("ready: %v", err)
+		}
+		return ""
+	})
+	producer.publish("trade", 5)
+	consumer.consume(stored + 5 - 10)
+	if text := log.String(); !strings.Contains(text, "database back") || at.Passwd != "" && strings.Contains(text, at.Passwd) {
+		t.Errorf("log:\n%s", text)
+	}
+}
+
+func dropDatabase(t *testing.T, c mysql.Config, name string) {
+	t.Helper()
+	c.DBName = ""
+	db, err := sql.Open("mysql", c.FormatDSN())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if _, err := db.Exec("DROP DATABASE IF EXISTS " + name); err != nil {
+		t.Error(err)
+	}
+}
