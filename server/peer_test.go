@@ -76,12 +76,7 @@ func (p *peer) publish(topic string, n int) (answers []string) {
 	p.t.Helper()
 	var out []byte
 	for range n {
-		p.next++
-		h := &protocol.Header{
-			MessageID: fmt.Sprintf("%032x", time.Now().UnixNano()+int64(p.next)), Topic: topic, MessageType: "pay",
-			GroupID: "p-test", ExpiredTime: -1, DeliverLimit: 100, Commit: true,
-		}
-		out = protocol.AppendMessage(out, protocol.FramingG, p.next, protocol.CmdBytesMessage, h, []byte("body"))
+		out = append(out, p.message(topic)...)
 	}
 	p.write(out)
 	for range n {
@@ -92,6 +87,16 @@ func (p *peer) publish(topic string, n int) (answers []string) {
 		answers = append(answers, fmt.Sprintf("%t %s", a.Status, a.Feedback))
 	}
 	return answers
+}
+
+// message returns the frame of a new message.
+func (p *peer) message(topic string) []byte {
+	p.next++
+	h := &protocol.Header{
+		MessageID: fmt.Sprintf("%032x", time.Now().UnixNano()+int64(p.next)), Topic: topic, MessageType: "pay",
+		GroupID: "p-test", ExpiredTime: -1, DeliverLimit: 100, Commit: true,
+	}
+	return protocol.AppendMessage(nil, protocol.FramingG, p.next, protocol.CmdBytesMessage, h, []byte("body"))
 }
 
 // consume takes n deliveries, acknowledges them and returns their topics.

@@ -15,6 +15,9 @@ import (
 // A failed write or sync poisons the journal: that call and every later Append, Sync and Checkpoint
 // return an error of code kite.Unavailable, and nothing is tried again. ErrFull is the exception:
 // nothing of the batch was kept, and the journal goes on.
+//
+// A journal whose storage may be away and come back keeps the batch of Append and waits for it instead. Err
+// says so meanwhile, and everything else is an error of code kite.Unavailable which poisons nothing.
 type Journal interface {
 	// Replay hands apply the records that rebuild the lane's state: those of the newest checkpoint,
 	// then every later one in journal order. It is called once, before the first Append. The record
@@ -63,7 +66,7 @@ type Journal interface {
 	// Class names the durability that the journal was configured for. It gives that, and maybe others.
 	Class() kite.Class
 
-	// Err returns why the journal is poisoned, or nil.
+	// Err returns why the journal is poisoned, or that its storage is away, or nil.
 	Err() error
 
 	// Close syncs and releases the journal. Readers must have returned. A second Close is harmless.

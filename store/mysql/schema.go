@@ -32,6 +32,13 @@ const record = `
 
 const engine = ` ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin`
 
+// versions makes the table with one row that says which version the others have, and how many shards.
+const versions = `CREATE TABLE IF NOT EXISTS kite_schema (
+  one TINYINT UNSIGNED NOT NULL PRIMARY KEY,
+  version INT UNSIGNED NOT NULL,
+  shards INT UNSIGNED NOT NULL
+)` + engine
+
 // schemaVersion is that of the newest migration.
 const schemaVersion = 1
 
@@ -110,7 +117,6 @@ func migrate(db *sql.DB, o Options) (shards int, err error) {
 }
 
 func migrateLocked(ctx context.Context, conn *sql.Conn, o Options) (shards int, err error) {
-	const versions = "CREATE TABLE IF NOT EXISTS kite_schema (one TINYINT UNSIGNED NOT NULL PRIMARY KEY, version INT UNSIGNED NOT NULL, shards INT UNSIGNED NOT NULL)" + engine
 	version := 0
 	read := func() error {
 		return conn.QueryRowContext(ctx, "SELECT version,shards FROM kite_schema WHERE one=1").Scan(&version, &shards)

@@ -141,14 +141,14 @@ func (j *Journal) try(t *transaction) (outcome, error) {
 	switch {
 	case err == nil:
 		return committed, nil
-	case errors.Is(err, store.ErrFenced):
+	case errors.Is(err, store.ErrFenced) || errors.Is(err, errMoved):
 		return never, err
 	case isServer(err, errNull):
 		done, why := j.settled(t)
 		switch {
 		case done:
 			return committed, nil
-		case errors.Is(why, store.ErrFenced):
+		case errors.Is(why, store.ErrFenced) || errors.Is(why, errMoved):
 			return never, why
 		case why != nil:
 			return later, why
@@ -161,6 +161,10 @@ func (j *Journal) try(t *transaction) (outcome, error) {
 	}
 	return later, err
 }
+
+// errMoved says that the journal's row was changed by somebody who had no claim: a replica that lacked the newest
+// transactions was made the master, or a backup was restored.
+var errMoved = errors.New("the database is not as this broker left it")
 
 var errTooLarge = errors.New("a statement is larger than max_allowed_packet was when the broker started")
 
@@ -180,7 +184,7 @@ func (j *Journal) settled(t *transaction) (done bool, err error) {
 		return false, store.ErrFenced
 	}
 	if s.head != t.from && s.head != t.to {
-		return false, fmt.Errorf("%w: its head is %d, not %d", store.ErrFenced, s.head, t.from)
+		return false, fmt.Errorf("%w: its head is %d, not %d", errMoved, s.head, t.from)
 	}
 	done = s.head == t.to && t.to != t.from
 	j.bytes, j.covered, j.generation = s.bytes, s.covered, s.generation
