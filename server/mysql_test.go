@@ -135,7 +135,7 @@ func throughProxy(t *testing.T) (*zktest.Proxy, conf.Config) {
 	t.Cleanup(func() { dropDatabase(t, *at, name) })
 
 	c := testConfig()
-	c.Store = fmt.Sprintf("mysql://%s?db=%s&username=%s&password=%s", proxy.Addr(), name, at.User, at.Passwd)
+	c.Store = fmt.Sprintf("mysql://%s?broker=b&db=%s&username=%s&password=%s", proxy.Addr(), name, at.User, at.Passwd)
 	return proxy, c
 }
 

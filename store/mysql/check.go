@@ -17,9 +17,9 @@ func checkServer(db *sql.DB, o Options) error {
 		return err
 	}
 	var bad []error
-	if need := 2*int64(o.maxMessage) + packetMargin; packet < need {
+	if need := 2*int64(o.MaxMessage) + packetMargin; packet < need {
 		bad = append(bad, kite.Errorf(kite.Invalid, "mysql %s: max_allowed_packet is %s, messages of up to %s need %s, for each byte may have to be escaped: raise max_allowed_packet on the server",
-			o.Master, kite.ByteSize(packet), o.maxMessage, kite.ByteSize(need)))
+			o.Master, kite.ByteSize(packet), o.MaxMessage, kite.ByteSize(need)))
 	}
 	if charset != "utf8mb4" {
 		bad = append(bad, kite.Errorf(kite.Invalid, "mysql %s: database %s has the character set %s, utf8mb4 is needed: ALTER DATABASE `%s` CHARACTER SET utf8mb4", o.Master, o.DB, charset, o.DB))

@@ -163,11 +163,14 @@ func (d *Database) Held(owner string) (all []Held, err error) {
 	return all, d.o.explain(rows.Err())
 }
 
+// nowMs is the server's clock: brokers may not agree on the time.
+const nowMs = "FLOOR(UNIX_TIMESTAMP(NOW(3))*1000)"
+
 // Create makes a journal of the broker, which is also its owner.
 func (d *Database) Create(broker string) (*Journal, error) {
-	h := Held{Broker: broker, Owner: broker, Epoch: 1, SinceMs: kite.UnixMs(time.Now())}
-	result, err := d.readers.Exec("INSERT INTO kite_journal(broker,owner,epoch,head,since_ms,bytes,covered,generation) VALUES(?,?,1,0,?,0,0,0)",
-		[]byte(broker), []byte(broker), h.SinceMs)
+	h := Held{Broker: broker, Owner: broker, Epoch: 1}
+	result, err := d.readers.Exec("INSERT INTO kite_journal(broker,owner,epoch,head,since_ms,bytes,covered,generation) VALUES(?,?,1,0,"+nowMs+",0,0,0)",
+		[]byte(broker), []byte(broker))
 	if err != nil {
 		return nil, d.o.explain(err)
 	}
@@ -184,9 +187,8 @@ func (d *Database) Create(broker string) (*Journal, error) {
 //
 // It waits for a write of the former owner that is under way, a few seconds at most.
 func (d *Database) Claim(h Held, owner string) (*Journal, error) {
-	nowMs := kite.UnixMs(time.Now())
-	result, err := d.readers.Exec("UPDATE kite_journal SET owner=?,epoch=epoch+1,since_ms=? WHERE id=? AND epoch=?",
-		[]byte(owner), nowMs, h.Journal, h.Epoch)
+	result, err := d.readers.Exec("UPDATE kite_journal SET owner=?,epoch=epoch+1,since_ms="+nowMs+" WHERE id=? AND epoch=?",
+		[]byte(owner), h.Journal, h.Epoch)
 	if err != nil {
 		return nil, d.o.explain(err)
 	}
@@ -197,7 +199,7 @@ func (d *Database) Claim(h Held, owner string) (*Journal, error) {
 	if changed != 1 {
 		return nil, fmt.Errorf("claim journal %d at epoch %d: %w", h.Journal, h.Epoch, store.ErrFenced)
 	}
-	h.Owner, h.Epoch, h.SinceMs = owner, h.Epoch+1, nowMs
+	h.Owner, h.Epoch = owner, h.Epoch+1
 	return d.open(h)
 }
 

@@ -56,7 +56,7 @@ func TestRefused(t *testing.T) {
 	refuse("no grant at all", as(func(o *Options) { o.User, o.Password = user, "hunter2" }), kite.Unauthorized, "GRANT SELECT, INSERT, UPDATE, DELETE", name)
 	refuse("wrong charset", base, kite.Invalid, "latin1", "ALTER DATABASE `"+name+"` CHARACTER SET utf8mb4")
 	admin(t, "ALTER DATABASE "+name+" CHARACTER SET utf8mb4")
-	refuse("packet", as(func(o *Options) { o.maxMessage = 1 << 40 }), kite.Invalid, "max_allowed_packet")
+	refuse("packet", as(func(o *Options) { o.MaxMessage = 1 << 40 }), kite.Invalid, "max_allowed_packet")
 	mustDial(t, base)
 	for i, privilege := range []string{"SELECT, INSERT, UPDATE", "SELECT, INSERT, DELETE", "SELECT, UPDATE, DELETE", "INSERT, UPDATE, DELETE"} {
 		admin(t, "GRANT "+privilege+" ON "+name+".* TO "+user)

@@ -152,7 +152,7 @@ func bodies(tb testing.TB, j store.Journal, stream string) (all []string) {
 }
 
 // testUnit is how many records a unit has in tests.
-const testUnit = 16
+const testUnit = 8
 
 // patience is how long a test waits for what must come.
 const patience = 20 * time.Second

@@ -56,9 +56,11 @@ type Options struct {
 	// TakeoverAfter is for how long a broker must be gone before another takes its journals: 1s or more,
 	// default 30s.
 	TakeoverAfter time.Duration
+	// MaxMessage is the largest message that will be appended, bytes: a server that does not take statements of
+	// twice as much is refused. Default kite.MaxPayload.
+	MaxMessage kite.ByteSize
 
-	unitRows   int           // records of a unit of Trim; tests have small ones
-	maxMessage kite.ByteSize // the largest message; tests have others
+	unitRows int // records of a unit of Trim; tests have small ones
 }
 
 const (
@@ -79,7 +81,7 @@ func (o Options) WithDefaults() Options {
 	setDefault(&o.WriteTimeout, 20*time.Second)
 	setDefault(&o.TakeoverAfter, 30*time.Second)
 	setDefault(&o.Cache, 32<<20)
-	setDefault(&o.maxMessage, kite.MaxPayload)
+	setDefault(&o.MaxMessage, kite.MaxPayload)
 	setDefault(&o.unitRows, unitRows)
 	return o
 }

@@ -24,6 +24,7 @@ func (j *Journal) load() error {
 	case s.epoch != j.held.Epoch:
 		return fmt.Errorf("journal %d has epoch %d: %w", j.held.Journal, s.epoch, store.ErrFenced)
 	}
+	j.held.SinceMs = s.sinceMs
 	j.head, j.bytes, j.covered, j.generation = s.head, s.bytes, s.covered, s.generation
 	if err := j.loadStreams(); err != nil {
 		return err

@@ -38,6 +38,7 @@ type standing struct {
 	bytes      int64
 	covered    kite.Position
 	generation uint64
+	sinceMs    int64
 }
 
 // ready tests the connection. It makes a new one when there is none or it is broken, and then fresh is true.
@@ -70,11 +71,11 @@ func (w *writer) close() error {
 // standing reads the journal's row. It waits for a transaction of another connection that has it locked, so
 // it tells what became of that.
 func (w *writer) standing() (s standing, err error) {
-	rows, err := w.conn.QueryContext(w.life, fmt.Sprintf("SELECT epoch,head,bytes,covered,generation FROM kite_journal WHERE id=%d FOR UPDATE", w.journal), nil)
+	rows, err := w.conn.QueryContext(w.life, fmt.Sprintf("SELECT epoch,head,bytes,covered,generation,since_ms FROM kite_journal WHERE id=%d FOR UPDATE", w.journal), nil)
 	if err != nil {
 		return s, err
 	}
-	var values [5]driver.Value
+	var values [6]driver.Value
 	err = rows.Next(values[:])
 	if closed := rows.Close(); err == nil {
 		err = closed
@@ -85,13 +86,13 @@ func (w *writer) standing() (s standing, err error) {
 	if err != nil {
 		return s, err
 	}
-	var n [5]num
+	var n [6]num
 	for i := range values {
 		if err := n[i].Scan(values[i]); err != nil {
 			return s, err
 		}
 	}
-	return standing{uint64(n[0]), kite.Position(n[1]), int64(n[2]), kite.Position(n[3]), uint64(n[4])}, nil
+	return standing{uint64(n[0]), kite.Position(n[1]), int64(n[2]), kite.Position(n[3]), uint64(n[4]), int64(n[5])}, nil
 }
 
 // send executes the transaction's packets. After an error nothing of it is kept, unless the connection broke:
