@@ -183,7 +183,7 @@ func TestTakeoverLoop(t *testing.T) {
 		}
 		var load sync.WaitGroup
 		var sent atomic.Int64
-		for range 32 {
+		for range 128 {
 			load.Go(func() {
 				for n := int(sent.Add(1)); n <= messages && ctx.Err() == nil; n = int(sent.Add(1)) {
 					attempt, cancel := context.WithTimeout(ctx, time.Minute)
@@ -206,6 +206,7 @@ func TestTakeoverLoop(t *testing.T) {
 			c.brokers[i].Kill()
 		}
 		load.Wait()
+		published := time.Since(began)
 		stop()
 		wait.Wait()
 		due := l.due(all)
@@ -232,7 +233,7 @@ func TestTakeoverLoop(t *testing.T) {
 		}
 		q.bad = nil
 		q.mu.Unlock()
-		t.Logf("round %d: %v", round, time.Since(began))
+		t.Logf("round %d: published in %v, all delivered after %v", round, published, time.Since(began))
 		for _, i := range order[:2] {
 			c.brokers[i].Start()
 		}
