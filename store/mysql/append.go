@@ -156,15 +156,10 @@ func (j *Journal) publish(batch []*kite.Record) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	for i, r := range batch {
-		st := j.plan[i]
-		if st != nil {
+		if st := j.plan[i]; st != nil {
 			st.add(r)
 		}
-		if st != nil || r.Kind == kite.KindPrepared {
-			j.recent.add(st, r)
-		}
 	}
-	j.recent.shrink(0)
 	j.head, j.bytes = j.tx.to, j.bytes+j.tx.bytes
 	j.appended = true
 }

@@ -3,7 +3,6 @@ package mysql
 import (
 	"database/sql"
 	"fmt"
-	"hash/fnv"
 	"log/slog"
 	"os"
 	"sync/atomic"
@@ -112,14 +111,7 @@ func closeAtEnd(tb testing.TB, j *Journal) {
 }
 
 // openDir opens the journal that stands for a directory, as a broker does: that of the broker of its name.
-// openDir opens the journal of the directory. Every second one keeps nothing in memory.
 func openDir(d *Database, dir string) (*Journal, error) {
-	h := fnv.New32a()
-	_, _ = h.Write([]byte(dir))
-	small := *d
-	if d = &small; h.Sum32()%2 == 0 {
-		d.o.Cache = leastRecent - 1
-	}
 	held, err := d.Held(dir)
 	if err != nil {
 		return nil, err

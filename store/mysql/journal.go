@@ -28,7 +28,6 @@ type Journal struct {
 
 	mu      sync.RWMutex
 	streams map[string]*stream
-	recent  recent
 	closed  bool
 
 	ids    ids
@@ -63,7 +62,7 @@ var (
 func (d *Database) open(h Held) (*Journal, error) {
 	j := &Journal{
 		db: d, held: h, log: d.log.With("journal", h.Journal),
-		life: &lifetime{ended: make(chan struct{})}, streams: map[string]*stream{}, recent: recent{limit: int(d.o.Cache)},
+		life: &lifetime{ended: make(chan struct{})}, streams: map[string]*stream{},
 	}
 	j.writer = writer{connector: d.writers, life: j.life, journal: h.Journal}
 	if err := j.load(); err != nil {

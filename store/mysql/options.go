@@ -48,9 +48,6 @@ type Options struct {
 	ReadTimeout time.Duration
 	// WriteTimeout is how long sending a statement may take: 1s or more, default 20s.
 	WriteTimeout time.Duration
-	// Cache bounds the newest messages that are kept in memory, bytes: a group that has caught up is served from
-	// there, without asking the database. Default 32 MiB; less than 1 MiB keeps next to nothing.
-	Cache kite.ByteSize
 	// Broker is the name under which a broker has its journals. Default: the address that it advertises.
 	Broker string
 	// TakeoverAfter is for how long a broker must be gone before another takes its journals: 1s or more,
@@ -80,7 +77,6 @@ func (o Options) WithDefaults() Options {
 	setDefault(&o.ReadTimeout, 20*time.Second)
 	setDefault(&o.WriteTimeout, 20*time.Second)
 	setDefault(&o.TakeoverAfter, 30*time.Second)
-	setDefault(&o.Cache, 32<<20)
 	setDefault(&o.MaxMessage, kite.MaxPayload)
 	setDefault(&o.unitRows, unitRows)
 	return o
@@ -150,7 +146,6 @@ var keys = map[string]func(o *Options, value string) error{
 	"password":       func(o *Options, v string) error { o.Password = Secret(v); return nil },
 	"shardnum":       number(func(o *Options) *int { return &o.Shards }),
 	"maxConn":        number(func(o *Options) *int { return &o.MaxConn }),
-	"cache":          size(func(o *Options) *kite.ByteSize { return &o.Cache }),
 	"broker":         text(func(o *Options) *string { return &o.Broker }),
 	"tls":            text(func(o *Options) *string { return &o.TLS }),
 	"timeout":        duration(func(o *Options) *time.Duration { return &o.Timeout }),
@@ -168,17 +163,6 @@ func number(field func(*Options) *int) func(*Options, string) error {
 		n, err := strconv.Atoi(v)
 		if err != nil || n < 1 {
 			return errors.New("write a number from 1 on")
-		}
-		*field(o) = n
-		return nil
-	}
-}
-
-func size(field func(*Options) *kite.ByteSize) func(*Options, string) error {
-	return func(o *Options, v string) error {
-		n, err := kite.ParseByteSize(v)
-		if err != nil || n < 1 {
-			return errors.New("write a size as 32MiB")
 		}
 		*field(o) = n
 		return nil

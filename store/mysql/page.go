@@ -52,7 +52,7 @@ type page struct {
 }
 
 func newPage() *page {
-	p := &page{places: map[kite.Position]int{}, records: make([]kite.Record, 0, pageRows)}
+	p := &page{places: map[kite.Position]int{}}
 	n, t := &p.numbers, &p.texts
 	p.fields = []any{&n[0], &n[1], &n[2], &n[3], &t[0], &n[4], &n[5], &n[6], &n[7], &n[8], &t[1], &t[2], &t[3], &t[4]}
 	return p

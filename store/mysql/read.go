@@ -19,16 +19,14 @@ func (j *Journal) Read(name string, from kite.Seq, visit func(*kite.Record) bool
 	defer j.done(p)
 	var pace pace
 	for {
-		p.reset()
-		st, first, next, err := j.run(name, from, p)
+		st, first, next, err := j.run(name, from)
 		if err != nil || first >= next {
 			return err
 		}
-		if len(p.records) == 0 {
-			next = min(next, first+kite.Seq(pace.rows()))
-			if err := j.fetch(p, st, first, next); err != nil {
-				return j.broken("read "+name, err)
-			}
+		next = min(next, first+kite.Seq(pace.rows()))
+		p.reset()
+		if err := j.fetch(p, st, first, next); err != nil {
+			return j.broken("read "+name, err)
 		}
 		for i := range p.records {
 			if !visit(&p.records[i]) {
@@ -39,9 +37,8 @@ func (j *Journal) Read(name string, from kite.Seq, visit func(*kite.Record) bool
 	}
 }
 
-// run returns the stream and what of it there is to read from a Seq on: in the database, or, when it is among
-// the recent ones, in p already.
-func (j *Journal) run(name string, from kite.Seq, p *page) (st *stream, first, next kite.Seq, err error) {
+// run returns the stream and what of it there is to read from a Seq on.
+func (j *Journal) run(name string, from kite.Seq) (st *stream, first, next kite.Seq, err error) {
 	j.mu.RLock()
 	defer j.mu.RUnlock()
 	if j.closed {
@@ -49,17 +46,7 @@ func (j *Journal) run(name string, from kite.Seq, p *page) (st *stream, first, n
 	}
 	st = j.streams[name]
 	first, next = st.bounds()
-	if first = max(first, from); first >= next {
-		return st, first, next, nil
-	}
-	var begins kite.Seq
-	if p.records, begins = st.run(p.records, first); len(p.records) > 0 {
-		return st, first, first + kite.Seq(len(p.records)), nil
-	}
-	if first < begins {
-		next = begins
-	}
-	return st, first, next, nil
+	return st, max(first, from), next, nil
 }
 
 // fetch reads the records from first to below next. Seqs are dense, so the replica has them all or lags

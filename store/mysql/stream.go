@@ -17,10 +17,8 @@ type stream struct {
 	keys  []any
 	arg   driver.Value // the topic, for inserts
 
-	first, next kite.Seq       // guarded by Journal.mu; next is 0 when the stream never had a record
-	recent      []*kite.Record // the newest of them that are in memory, dense; guarded by Journal.mu
-	chunk       *recentChunk   // which the last of recent goes with
-	firstAt     kite.Position  // where first lies, 0: not known; of the lane
+	first, next kite.Seq      // guarded by Journal.mu; next is 0 when the stream never had a record
+	firstAt     kite.Position // where first lies, 0: not known; of the lane
 
 	// Of Append: the Seq after those that transaction number turn has given so far.
 	turn    uint64

@@ -39,11 +39,6 @@ func (j *Journal) Trim(needs store.Needs) (store.Trimmed, error) {
 	if needs.SeenMs > 0 {
 		j.ids.forget(needs.SeenMs)
 	}
-	if s.trimmed.Units > 0 {
-		j.mu.Lock()
-		j.recent.shrink(j.lastOf(n))
-		j.mu.Unlock()
-	}
 	if err == nil && s.trimmed.Units > 0 {
 		err = j.forgetUnits()
 	}
