@@ -153,6 +153,7 @@ func decided(moves []move, r *kite.Record) []move {
 // publish lets readers see the batch that was committed.
 func (j *Journal) publish(batch []*kite.Record) {
 	j.ids.add(batch)
+	recent := j.tail.copyBatch(batch, j.plan)
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	for i, r := range batch {
@@ -160,6 +161,7 @@ func (j *Journal) publish(batch []*kite.Record) {
 			st.add(r)
 		}
 	}
+	j.tail.push(recent)
 	j.head, j.bytes = j.tx.to, j.bytes+j.tx.bytes
 	j.appended = true
 }

@@ -11,9 +11,10 @@ import (
 )
 
 // setupAway opens a journal through a proxy.
-func setupAway(t *testing.T) (*proxy, *Journal, *Database) {
+func setupAway(t *testing.T, tail kite.ByteSize) (*proxy, *Journal, *Database) {
 	t.Helper()
 	o := options(t)
+	o.tailBytes = tail
 	p := newProxy(t, o.Master)
 	direct := mustDial(t, o)
 	o.Master = p.addr()
@@ -60,7 +61,7 @@ func TestAway(t *testing.T) {
 	for name, lose := range map[string]loss{"before the commit": before, "between commit and answer": after} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			p, j, _ := setupAway(t)
+			p, j, _ := setupAway(t, 1)
 			if err := j.Append([]*kite.Record{message("a", 1, "one")}); err != nil {
 				t.Fatal(err)
 			}
@@ -97,7 +98,7 @@ func TestAway(t *testing.T) {
 // TestAbandon ends an Append that waits.
 func TestAbandon(t *testing.T) {
 	t.Parallel()
-	p, j, direct := setupAway(t)
+	p, j, direct := setupAway(t, 1)
 	p.stop(none)
 	done := begin(j, message("a", 1, "one"))
 	awaitAway(t, j)
@@ -117,7 +118,7 @@ func TestAbandon(t *testing.T) {
 // TestIdle breaks a connection that nobody uses: the next Append does not notice more than a moment.
 func TestIdle(t *testing.T) {
 	t.Parallel()
-	p, j, _ := setupAway(t)
+	p, j, _ := setupAway(t, 1)
 	if err := j.Append([]*kite.Record{message("a", 1, "one")}); err != nil {
 		t.Fatal(err)
 	}
@@ -134,6 +135,51 @@ func TestIdle(t *testing.T) {
 	}
 	p.start()
 	if err := j.Append([]*kite.Record{message("a", 3, "three")}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestTail reads while the database is away what is in memory, transactions too, and not what is not.
+func TestTail(t *testing.T) {
+	t.Parallel()
+	p, j, _ := setupAway(t, 64<<10)
+	prepared := message("a", 0, "two")
+	prepared.Kind = kite.KindPrepared
+	mustAppend(t, j, message("a", 1, "one"), prepared)
+	commit := message("a", 2, "note")
+	commit.Kind, commit.ID, commit.Ref = kite.KindCommit, prepared.ID, prepared.Position
+	mustAppend(t, j, commit, message("a", 3, "three"), message("old", 1, "old"))
+	p.stop(none)
+	done := begin(j, message("a", 4, "four"))
+	awaitAway(t, j)
+	if got := bodies(t, j, "a"); !slices.Equal(got, []string{"one", "two", "three"}) {
+		t.Errorf("read %q while the database is away", got)
+	}
+	var body string
+	if err := j.Load(prepared.Position, func(r *kite.Record) { body = string(r.Body) }); err != nil || body != "two" {
+		t.Errorf("load of an undecided message: %q, %v", body, err)
+	}
+	p.start()
+	if err := await(t, done, "append when the database is back"); err != nil {
+		t.Fatal(err)
+	}
+	for seq := kite.Seq(5); len(j.streams["old"].recent) > 0; seq++ { // until it has left the memory
+		mustAppend(t, j, message("a", seq, strings.Repeat("x", 1000)))
+	}
+	if j.tail.bases[prepared.Position] != nil || j.tail.bytes > j.tail.limit || len(j.streams["a"].recent) > 100 {
+		t.Errorf("%d bytes and %d records in memory", j.tail.bytes, len(j.streams["a"].recent))
+	}
+	if got := bodies(t, j, "a"); len(got) < 50 || !slices.Equal(got[:4], []string{"one", "two", "three", "four"}) {
+		t.Errorf("read %d messages, beginning with %.4q", len(got), got)
+	}
+	p.stop(none)
+	done = begin(j, message("b", 1, "b"))
+	awaitAway(t, j)
+	if err := j.Read("old", 1, func(*kite.Record) bool { return true }); !errors.Is(err, kite.Unavailable) || !strings.Contains(err.Error(), "is away since") {
+		t.Errorf("read of what is not in memory: %v", err)
+	}
+	p.start()
+	if err := await(t, done, "append when the database is back"); err != nil {
 		t.Fatal(err)
 	}
 }

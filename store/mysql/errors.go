@@ -24,10 +24,10 @@ const (
 	errTableExists    = 1050
 )
 
-// isServer tells whether the error is one of the server's numbers.
+// isServer tells whether the error is the server's, with one of the numbers if there are any.
 func isServer(err error, numbers ...uint16) bool {
 	var e *mysql.MySQLError
-	return errors.As(err, &e) && slices.Contains(numbers, e.Number)
+	return errors.As(err, &e) && (len(numbers) == 0 || slices.Contains(numbers, e.Number))
 }
 
 // hopeless are errors that the same statement would get again, whatever becomes of the server: a fault of

@@ -42,7 +42,7 @@ func options(tb testing.TB) Options {
 	}
 	name := fmt.Sprintf("kiteq_test_%d_%d", os.Getpid(), databases.Add(1))
 	tb.Cleanup(func() { admin(tb, "DROP DATABASE IF EXISTS "+name) })
-	return Options{Master: c.Addr, User: c.User, Password: Secret(c.Passwd), DB: name, unitRows: testUnit}
+	return Options{Master: c.Addr, User: c.User, Password: Secret(c.Passwd), DB: name, unitRows: testUnit, tailBytes: testTail}
 }
 
 var databases atomic.Int64
@@ -142,6 +142,9 @@ func bodies(tb testing.TB, j store.Journal, stream string) (all []string) {
 	}
 	return all
 }
+
+// testTail is what a journal keeps in memory in tests: a few records, so that most is read from the database.
+const testTail = 4 << 10
 
 // testUnit is how many records a unit has in tests.
 const testUnit = 8

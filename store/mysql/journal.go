@@ -29,11 +29,12 @@ type Journal struct {
 	mu      sync.RWMutex
 	streams map[string]*stream
 	closed  bool
+	tail    tail
 
 	ids    ids
 	pages  sync.Pool // of *page, owned by one reader at a time
 	poison atomic.Pointer[kite.Error]
-	away   atomic.Pointer[kite.Error] // of an Append that waits
+	away   atomic.Pointer[outage] // of an Append that waits
 
 	// Of the lane.
 	writer     writer
@@ -63,6 +64,7 @@ func (d *Database) open(h Held) (*Journal, error) {
 	j := &Journal{
 		db: d, held: h, log: d.log.With("journal", h.Journal),
 		life: &lifetime{ended: make(chan struct{})}, streams: map[string]*stream{},
+		tail: tail{bases: map[kite.Position]*kite.Record{}, limit: int64(d.o.tailBytes)},
 	}
 	j.writer = writer{connector: d.writers, life: j.life, journal: h.Journal}
 	if err := j.load(); err != nil {
@@ -94,8 +96,23 @@ func (j *Journal) Err() error {
 	if e := j.poison.Load(); e != nil {
 		return e
 	}
-	if e := j.away.Load(); e != nil {
-		return e
+	if away := j.away.Load(); away != nil {
+		return away.err
+	}
+	return nil
+}
+
+// outage is why an Append waits.
+type outage struct {
+	err     *kite.Error
+	refused bool // the server answers, and does not do it
+}
+
+// reachable returns nil, or the error of a server that does not answer the writer: then readers need not wait
+// for their time-outs to learn it.
+func (j *Journal) reachable() error {
+	if away := j.away.Load(); away != nil && !away.refused {
+		return away.err
 	}
 	return nil
 }

@@ -57,7 +57,8 @@ type Options struct {
 	// twice as much is refused. Default kite.MaxPayload.
 	MaxMessage kite.ByteSize
 
-	unitRows int // records of a unit of Trim; tests have small ones
+	unitRows  int           // records of a unit of Trim; tests have small ones
+	tailBytes kite.ByteSize // what a journal keeps of its newest records in memory; tests have little
 }
 
 const (
@@ -65,6 +66,7 @@ const (
 	defaultShards = 4
 	maxShards     = 16
 	unitRows      = 4096
+	tailBytes     = 32 << 20
 )
 
 // WithDefaults returns o with every zero field at its default, but Shards: that may be the database's.
@@ -79,6 +81,7 @@ func (o Options) WithDefaults() Options {
 	setDefault(&o.TakeoverAfter, 30*time.Second)
 	setDefault(&o.MaxMessage, kite.MaxPayload)
 	setDefault(&o.unitRows, unitRows)
+	setDefault(&o.tailBytes, tailBytes)
 	return o
 }
 

@@ -19,14 +19,16 @@ func (j *Journal) Read(name string, from kite.Seq, visit func(*kite.Record) bool
 	defer j.done(p)
 	var pace pace
 	for {
-		st, first, next, err := j.run(name, from)
+		p.reset()
+		st, first, next, err := j.run(p, name, from, pace.rows())
 		if err != nil || first >= next {
 			return err
 		}
-		next = min(next, first+kite.Seq(pace.rows()))
-		p.reset()
-		if err := j.fetch(p, st, first, next); err != nil {
-			return j.broken("read "+name, err)
+		if len(p.records) == 0 {
+			next = min(next, first+kite.Seq(pace.rows()))
+			if err := j.fetch(p, st, first, next); err != nil {
+				return j.broken("read "+name, err)
+			}
 		}
 		for i := range p.records {
 			if !visit(&p.records[i]) {
@@ -37,8 +39,8 @@ func (j *Journal) Read(name string, from kite.Seq, visit func(*kite.Record) bool
 	}
 }
 
-// run returns the stream and what of it there is to read from a Seq on.
-func (j *Journal) run(name string, from kite.Seq) (st *stream, first, next kite.Seq, err error) {
+// run returns the stream and what there is to read next from a Seq on. When that is in memory it is in the page.
+func (j *Journal) run(p *page, name string, from kite.Seq, most int) (st *stream, first, next kite.Seq, err error) {
 	j.mu.RLock()
 	defer j.mu.RUnlock()
 	if j.closed {
@@ -46,12 +48,21 @@ func (j *Journal) run(name string, from kite.Seq) (st *stream, first, next kite.
 	}
 	st = j.streams[name]
 	first, next = st.bounds()
-	return st, max(first, from), next, nil
+	if first = max(first, from); first >= next {
+		return st, first, next, nil
+	}
+	if p.records, next = st.recall(p.records, first, next, most); len(p.records) > 0 {
+		return st, first, first + kite.Seq(len(p.records)), nil
+	}
+	return st, first, next, nil
 }
 
 // fetch reads the records from first to below next. Seqs are dense, so the replica has them all or lags
 // behind: then the master is asked.
 func (j *Journal) fetch(p *page, st *stream, first, next kite.Seq) error {
+	if err := j.reachable(); err != nil {
+		return err
+	}
 	if j.db.replica != nil {
 		err := j.fetchFrom(p, j.db.replica, st, first, next)
 		if err == nil && len(p.records) == int(next-first) {
@@ -146,15 +157,21 @@ func (j *Journal) Load(pos kite.Position, visit func(*kite.Record)) error {
 	defer j.done(p)
 	j.mu.RLock()
 	closed, head := j.closed, j.head
+	if recent := j.tail.bases[pos]; recent != nil {
+		p.records = append(p.records, *recent)
+	}
 	j.mu.RUnlock()
 	if closed {
 		return &kite.Error{Code: kite.Unavailable, Op: "load", Err: errClosed}
 	}
 	table := tableOf(pos)
-	if pos <= head && slices.Contains(tables(j.db.shards), table) {
+	if len(p.records) == 0 && pos <= head && slices.Contains(tables(j.db.shards), table) {
 		query := fmt.Sprintf("SELECT %s FROM %s WHERE journal=%d AND position=%d", columns, tableNames[table], j.held.Journal, pos)
-		var err error
-		if p.records, err = p.scan(p.records, j.db.readers, j.topic, query); err != nil {
+		err := j.reachable()
+		if err == nil {
+			p.records, err = p.scan(p.records, j.db.readers, j.topic, query)
+		}
+		if err != nil {
 			return j.broken("load", err)
 		}
 	}
@@ -180,7 +197,10 @@ func (j *Journal) Find(id kite.MessageID, sinceMs int64, visit func(*kite.Record
 	p := j.page()
 	defer j.done(p)
 	query, args := j.findQuery(id)
-	var err error
+	err := j.reachable()
+	if err != nil {
+		return j.broken("find message "+id.String(), err)
+	}
 	if p.records, err = p.scan(p.records, j.db.readers, j.topic, query, args...); err != nil {
 		return j.broken("find message "+id.String(), err)
 	}

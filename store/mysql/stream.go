@@ -20,6 +20,8 @@ type stream struct {
 	first, next kite.Seq      // guarded by Journal.mu; next is 0 when the stream never had a record
 	firstAt     kite.Position // where first lies, 0: not known; of the lane
 
+	recent []*kite.Record // the newest, as Read shows them, if they are in memory; guarded by Journal.mu
+
 	// Of Append: the Seq after those that transaction number turn has given so far.
 	turn    uint64
 	pending kite.Seq

@@ -235,7 +235,7 @@ func (j *Journal) execute(op string, t *transaction) error {
 // leave notes that the database is away.
 func (j *Journal) leave(since time.Time, err error) {
 	e := &kite.Error{Code: kite.Unavailable, Err: fmt.Errorf("mysql %s is away since %s: %w", j.db.o.Master, since.Format(time.TimeOnly), err)}
-	if j.away.Swap(e) == nil {
+	if j.away.Swap(&outage{e, isServer(err)}) == nil {
 		j.log.Warn("database away, what is to be written waits", "server", j.db.o.Master, "err", err)
 	}
 }
