@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-sql-driver/mysql"
@@ -20,7 +21,7 @@ type Database struct {
 	o       Options
 	log     *slog.Logger
 	readers *sql.DB          // of the master
-	replica *sql.DB          // nil when there is none
+	replica *replica         // nil when there is none
 	writers driver.Connector // one connection of it for each journal
 	shards  int
 	packet  int // the largest statement that the server takes, bytes
@@ -60,10 +61,25 @@ func (d *Database) dial() (err error) {
 		return err
 	}
 	if d.o.Replica != "" {
-		d.replica, err = d.pool(d.o.Replica)
+		d.replica = &replica{}
+		d.replica.db, err = d.pool(d.o.Replica)
 	}
 	return err
 }
+
+// replica is a server that may be read, and need not.
+type replica struct {
+	db     *sql.DB
+	restMs atomic.Int64 // it failed, and is not asked before, Unix ms
+}
+
+// replicaRest is how long a replica that failed is not asked: each time may take a reader its time-outs.
+const replicaRest = 5 * time.Second
+
+// rests tells whether it failed a moment ago.
+func (r *replica) rests() bool { return kite.UnixMs(time.Now()) < r.restMs.Load() }
+
+func (r *replica) failed() { r.restMs.Store(kite.UnixMs(time.Now().Add(replicaRest))) }
 
 // idleTime is below waitTimeout: the server does not close a connection that is to be used again.
 const (
@@ -128,10 +144,11 @@ func (d *Database) makeDatabase() (packet int, err error) {
 // Close closes the connections. Its journals must have been closed.
 func (d *Database) Close() error {
 	var failed []error
-	for _, db := range []*sql.DB{d.readers, d.replica} {
-		if db != nil {
-			failed = append(failed, db.Close())
-		}
+	if d.readers != nil {
+		failed = append(failed, d.readers.Close())
+	}
+	if d.replica != nil && d.replica.db != nil {
+		failed = append(failed, d.replica.db.Close())
 	}
 	return errors.Join(failed...)
 }

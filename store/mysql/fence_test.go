@@ -29,6 +29,10 @@ func TestFenced(t *testing.T) {
 	if got := taken.Held(); got.Broker != "first" || got.Owner != "second" || got.Epoch != 2 {
 		t.Errorf("held: %+v", got)
 	}
+	// The new owner has written nothing yet: only the epoch says that it is the owner.
+	if err := asleep.Append([]*kite.Record{message("a", 2, "two")}); !errors.Is(err, store.ErrFenced) {
+		t.Fatalf("append right after the claim: %v, want ErrFenced", err)
+	}
 	commit := message("a", 2, "")
 	commit.Kind, commit.ID, commit.Ref = kite.KindCommit, prepared.ID, prepared.Position
 	if err := taken.Append([]*kite.Record{commit}); err != nil {
@@ -38,7 +42,7 @@ func TestFenced(t *testing.T) {
 	rollback.Kind, rollback.Seq = kite.KindRollback, 0
 	_, trimErr := fencedTwin(t, d, asleep).Trim(store.Needs{BeforeMs: startMs + 1<<41})
 	for call, err := range map[string]error{
-		"append":     asleep.Append([]*kite.Record{message("a", 2, "two")}),
+		"append":     fencedTwin(t, d, asleep).Append([]*kite.Record{message("a", 2, "two")}),
 		"again":      asleep.Append([]*kite.Record{message("a", 2, "two")}),
 		"rollback":   fencedTwin(t, d, asleep).Append([]*kite.Record{&rollback}),
 		"checkpoint": fencedTwin(t, d, asleep).Checkpoint(func(func(*kite.Record) bool) {}),

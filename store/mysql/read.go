@@ -63,10 +63,14 @@ func (j *Journal) fetch(p *page, st *stream, first, next kite.Seq) error {
 	if err := j.reachable(); err != nil {
 		return err
 	}
-	if j.db.replica != nil {
-		err := j.fetchFrom(p, j.db.replica, st, first, next)
+	if replica := j.db.replica; replica != nil && !replica.rests() {
+		err := j.fetchFrom(p, replica.db, st, first, next)
 		if err == nil && len(p.records) == int(next-first) {
 			return nil
+		}
+		if err != nil {
+			replica.failed()
+			j.log.Warn("replica not read, the master is asked", "server", j.db.o.Replica, "err", err)
 		}
 		p.reset()
 	}
