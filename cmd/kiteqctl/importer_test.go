@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -257,5 +258,48 @@ func TestImportGoesOn(t *testing.T) {
 		if err := i.check(t.Context(), rows); err != nil {
 			t.Errorf("%s: %v", c.name, err)
 		}
+	}
+}
+
+// TestImportCommand runs the command over real databases, stops it, and runs it again.
+func TestImportCommand(t *testing.T) {
+	d := originaltest.New(t, 4)
+	const rows = 600
+	for n := range rows {
+		r := oldRow(n)
+		r.ExpiresS = time.Now().Unix() + 1000
+		d.Insert(r)
+	}
+	t.Cleanup(func() { d.Exec("DROP DATABASE IF EXISTS " + d.Name + "_new") })
+	from := fmt.Sprintf("mysql://%s@%s?db=%s&shardnum=4&flushSeconds=1", d.User, d.Addr, d.Name)
+	to := fmt.Sprintf("mysql://%s@%s?db=%s_new", d.User, d.Addr, d.Name)
+	state := filepath.Join(t.TempDir(), "state.json")
+	b := setup(t)
+	for _, c := range []struct {
+		args []string
+		code int
+		want string
+	}{
+		{[]string{"--from", "x", "--to", to}, exitUsage, "--from: store \"x\": use mysql://"},
+		{[]string{"--from", from, "--to", ""}, exitUsage, "--to: "},
+		{[]string{"--from", strings.Replace(from, "shardnum=4", "shardnum=8", 1), "--to", to}, exitError, "are db and shardnum those of the old brokers?"},
+		{[]string{"--from", strings.Replace(from, "shardnum=4", "shardnum=5", 1), "--to", to}, exitUsage, "shardnum 5: it is 1, 2, 4, 8 or 16"},
+		{[]string{"--from", from, "--to", to, "--broker", "b1"}, exitOK, "600 rows: 600 messages, 0 undecided, 0 dead letters; 0 expired, 0 were there, 0 left out; journal 1 of broker b1"},
+		{[]string{"--from", from, "--to", to, "--broker", "b1"}, exitOK, "600 rows: 600 messages"},
+		{[]string{"--from", from, "--to", to, "--broker", "b2"}, exitError, "journal 1, where the import began, is broker b1's now"},
+	} {
+		got := b.run("", append([]string{"import-mysql", "--state", state}, c.args...)...)
+		if got.code != c.code || !strings.Contains(got.out+got.err, c.want) {
+			t.Errorf("%q: code %d, %s%s; want %d and %q", c.args, got.code, got.out, got.err, c.code, c.want)
+		}
+	}
+	for n := range 7 { // the old broker was not stopped
+		r := oldRow(rows + n)
+		r.ExpiresS = time.Now().Unix() + 1000
+		d.Insert(r)
+	}
+	got := b.run("", "import-mysql", "--state", state, "--from", from, "--to", to, "--broker", "b1", "-o", "json")
+	if got.code != exitOK || !strings.Contains(got.out, `"rows":607`) || !strings.Contains(got.out, `"messages":607`) {
+		t.Errorf("seven more: code %d, %s%s", got.code, got.out, got.err)
 	}
 }
