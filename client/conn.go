@@ -65,7 +65,7 @@ func newConn(l *link, nc net.Conn) *conn {
 // be sent.
 func (c *conn) handshake(o *Options) error {
 	opaque := c.calls.opaque()
-	meta := protocol.ConnMeta{GroupID: o.Group, SecretKey: o.SecretKey, WarmingUpSec: int32(o.WarmingUp / time.Second), Level: protocol.Level}
+	meta := protocol.ConnMeta{GroupID: o.Group, SecretKey: o.SecretKey, WarmingUpSec: int32(o.WarmingUp / time.Second), Level: protocol.Level, Credit: int32(o.Credit)}
 	if _, err := c.nc.Write(protocol.AppendConnMeta(nil, framing, opaque, meta)); err != nil {
 		return err
 	}

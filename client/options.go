@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/kiteq/kiteq/internal/kite"
+	"github.com/kiteq/kiteq/internal/protocol"
 	"github.com/kiteq/kiteq/registry"
 	"github.com/kiteq/kiteq/registry/zk"
 )
@@ -62,8 +63,12 @@ type Options struct {
 	// range 1 to 65536.
 	MaxPending int
 	// Concurrency is how many handlers of this client's subscriptions run at a time. Default 32,
-	// range 1 to 4096. Up to 1024 deliveries wait for one; the broker keeps fewer than that in flight.
+	// range 1 to 4096. Up to 8192 deliveries wait for one.
 	Concurrency int
+	// Credit is how many deliveries each broker may have unanswered with this client, so that handlers need not
+	// wait for the network. Default twice Concurrency, at most 1024; range 1 to 1024. A broker that knows none
+	// keeps its own limit.
+	Credit int
 
 	// CheckListener answers when a broker asks what became of a prepared message. PublishTx needs it.
 	CheckListener CheckFunc
@@ -105,6 +110,9 @@ func (o Options) WithDefaults() Options {
 	}
 	if o.Concurrency == 0 {
 		o.Concurrency = 32
+	}
+	if o.Credit == 0 {
+		o.Credit = min(2*max(o.Concurrency, 1), protocol.MaxCredit)
 	}
 	if o.Dialer == nil {
 		o.Dialer = func(ctx context.Context, addr string) (net.Conn, error) {
@@ -177,6 +185,7 @@ func (o Options) checkRanges(problem func(string, ...any)) {
 	}{
 		{"MaxPending", o.MaxPending, 65536},
 		{"Concurrency", o.Concurrency, 4096},
+		{"Credit", o.Credit, protocol.MaxCredit},
 	}
 	for _, n := range counts {
 		if n.value < 1 || n.value > n.max {

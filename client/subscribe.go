@@ -133,8 +133,8 @@ func (s *Subscription) takes(h *protocol.HeaderView) bool {
 // Client.Unbind.
 func (s *Subscription) Stop() { s.consumer.remove(s) }
 
-// maxQueued is how many deliveries wait for a handler. Brokers keep fewer in flight to one connection.
-const maxQueued = 1024
+// maxQueued is how many deliveries wait for a handler: the most credit of eight brokers.
+const maxQueued = 8 * protocol.MaxCredit
 
 // consumer takes deliveries from all connections and runs the handlers.
 type consumer struct {

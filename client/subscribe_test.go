@@ -152,7 +152,7 @@ func TestBusyHandlers(t *testing.T) {
 	c := b.dial(func(o *client.Options) { o.Concurrency = 2 })
 	var mu sync.Mutex
 	running, most := 0, 0
-	entered, release := make(chan struct{}, 2000), make(chan struct{})
+	entered, release := make(chan struct{}, 10_000), make(chan struct{})
 	_, err := c.Subscribe(t.Context(), []client.Binding{client.Fanout("trade")}, func(context.Context, *client.Delivery) error {
 		mu.Lock()
 		running++
@@ -172,7 +172,7 @@ func TestBusyHandlers(t *testing.T) {
 	mustDeliver(t, b, stored("trade", "x", ""))
 	<-entered
 	<-entered
-	const queued = 1024
+	const queued = 8192
 	for range queued + 3 {
 		mustDeliver(t, b, stored("trade", "x", ""))
 	}

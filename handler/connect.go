@@ -21,6 +21,9 @@ func (r *read) connect(f *protocol.Frame) error {
 	}
 	h := r.h
 	r.s.Level.Store(meta.Level)
+	if meta.Level > 0 {
+		r.s.SetCredit(min(meta.Credit, protocol.MaxCredit))
+	}
 	warmingUp := time.Duration(max(meta.WarmingUpSec, 0)) * time.Second
 	if left := h.directory.Join(r.s, meta.GroupID, warmingUp, h.now()); left != "" {
 		h.settler.Left(left, r.s)

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/kiteq/kiteq/client"
+	"github.com/kiteq/kiteq/internal/protocol"
 )
 
 // bench is one run.
@@ -187,7 +188,7 @@ func (b *bench) consume(ctx context.Context) (*members, error) {
 				})
 				continue
 			}
-			l, err := dial(ctx, b.o.broker, r.group, 64<<10, b.o.patience)
+			l, err := dial(ctx, b.o.broker, b.member(r.group), 64<<10, b.o.patience)
 			if err != nil {
 				return nil, errors.Join(err, m.end())
 			}
@@ -253,7 +254,7 @@ func (b *bench) publishers(ctx context.Context) ([]publisher, error) {
 	all := make([]publisher, b.o.conns)
 	for conn := range all {
 		if b.o.via == viaWire {
-			l, err := dial(ctx, b.o.broker, b.producer, 64<<10, b.o.patience)
+			l, err := dial(ctx, b.o.broker, protocol.ConnMeta{GroupID: b.producer}, 64<<10, b.o.patience)
 			if err != nil {
 				return nil, err
 			}

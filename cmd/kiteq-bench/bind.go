@@ -139,7 +139,7 @@ func (p *clientProber) close() { _ = closeClient(context.Background(), p.c, p.b.
 
 func (b *bench) openProber(ctx context.Context) (prober, error) {
 	if b.o.broker != "" {
-		l, err := dial(ctx, b.o.broker, b.producer, 4<<10, b.o.patience)
+		l, err := dial(ctx, b.o.broker, protocol.ConnMeta{GroupID: b.producer}, 4<<10, b.o.patience)
 		if err != nil {
 			return nil, err
 		}

@@ -37,7 +37,7 @@ func openHerd(ctx context.Context, o options, group string) (*herd, error) {
 	g.SetLimit(32)
 	for i := range h.links {
 		g.Go(func() (err error) {
-			h.links[i], err = dial(within, o.broker, group, 256, o.patience)
+			h.links[i], err = dial(within, o.broker, protocol.ConnMeta{GroupID: group}, 256, o.patience)
 			return err
 		})
 	}

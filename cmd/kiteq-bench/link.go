@@ -22,7 +22,7 @@ type link struct {
 }
 
 // dial connects and introduces a member of the group. room is the buffer for reading, bytes; it grows.
-func dial(ctx context.Context, addr, group string, room int, patience time.Duration) (*link, error) {
+func dial(ctx context.Context, addr string, who protocol.ConnMeta, room int, patience time.Duration) (*link, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	conn, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
@@ -31,20 +31,19 @@ func dial(ctx context.Context, addr, group string, room int, patience time.Durat
 	}
 	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	l := &link{conn: conn, in: make([]byte, room), opaque: firstOpaque}
-	err = l.greet(group)
+	err = l.greet(who)
 	if !stop() && err == nil {
 		err = ctx.Err()
 	}
 	if err != nil {
 		_ = conn.Close()
-		return nil, fmt.Errorf("introduce group %s to %s: %w", group, addr, err)
+		return nil, fmt.Errorf("introduce group %s to %s: %w", who.GroupID, addr, err)
 	}
 	return l, nil
 }
 
-func (l *link) greet(group string) error {
-	meta := protocol.ConnMeta{GroupID: group, Level: 0}
-	if _, err := l.conn.Write(protocol.AppendConnMeta(nil, protocol.FramingG, l.number(), meta)); err != nil {
+func (l *link) greet(who protocol.ConnMeta) error {
+	if _, err := l.conn.Write(protocol.AppendConnMeta(nil, protocol.FramingG, l.number(), who)); err != nil {
 		return err
 	}
 	f, err := l.next()

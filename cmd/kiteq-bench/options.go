@@ -60,6 +60,7 @@ type options struct {
 	n               int64   // messages; 0: until d has passed
 	d               time.Duration
 	consumers       int // members of each group
+	credit          int // deliveries that a consumer takes unanswered; 0: the broker's limit for old clients
 	topics, groups  int
 	idle            int
 	heartbeat       time.Duration
@@ -90,6 +91,7 @@ func parseOptions(args []string, usage io.Writer) (options, error) {
 	flags.IntVar(&o.size, "size", 256, fmt.Sprintf("bytes of a body, %d to 1048576", stampSize))
 	flags.Int64Var(&o.n, "n", 0, "messages to publish (0: until -d has passed)")
 	flags.DurationVar(&o.d, "d", 0, "how long to publish (default 10s unless -n; mode compare: 1s)")
+	flags.IntVar(&o.credit, "credit", 0, "unanswered deliveries that each consumer asks for, as newer clients do, at most 1024 (0: the broker's in_flight, as for old ones)")
 	flags.IntVar(&o.consumers, "consumers", 2, "members of each consumer group, 1 to 10000")
 	flags.IntVar(&o.topics, "topics", 16, "topics of mode topics, 1 to 10000")
 	flags.IntVar(&o.groups, "groups", 8, "groups of the modes groups, own and apart, 1 to 1000")
@@ -148,6 +150,7 @@ func (o *options) validate() error {
 	between("window", o.window, 1, 65536)
 	between("size", o.size, stampSize, 1<<20)
 	between("consumers", o.consumers, 1, 10000)
+	between("credit", o.credit, 0, 1024)
 	between("topics", o.topics, 1, 10000)
 	between("groups", o.groups, 1, 1000)
 	between("idle", o.idle, 1, 100000)

@@ -40,3 +40,12 @@ func consumeWire(ctx context.Context, l *link, r *receipt) error {
 		acks = acks[:0]
 	}
 }
+
+// member is how a consumer of the group introduces itself: as an old client, unless it asks for credit.
+func (b *bench) member(group string) protocol.ConnMeta {
+	who := protocol.ConnMeta{GroupID: group}
+	if b.o.credit > 0 {
+		who.Level, who.Credit = protocol.Level, int32(b.o.credit)
+	}
+	return who
+}

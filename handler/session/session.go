@@ -37,6 +37,7 @@ type Session struct {
 
 	group    atomic.Pointer[string]
 	warm     atomic.Pointer[warmUp]
+	credit   atomic.Int32 // that it named itself; 0: the directory's
 	inFlight atomic.Int32
 	late     atomic.Int32 // deliveries in a row that were not answered in time
 	forgiven atomic.Int32 // deliveries that were never answered and hold no credit any more
@@ -70,8 +71,20 @@ func (s *Session) Group() string {
 // the range, checks in the upper.
 func (s *Session) NextCheck() uint32 { return firstOpaque | 1<<30 | s.opaque.Add(1)&(1<<30-1) }
 
-// maxUnanswered bounds the deliveries that a client holds, forgiven ones too: old Go clients stop reading
-// their sockets at 100 (interop contract §0.6).
+// SetCredit says how many unanswered deliveries the client takes, for one that has said so; 0 is the
+// directory's limit.
+func (s *Session) SetCredit(n int32) { s.credit.Store(max(n, 0)) }
+
+// limit returns the credit of the session where limit is the directory's, and what it may hold in all.
+func (s *Session) limit(limit int32) (credit, unanswered int32) {
+	if named := s.credit.Load(); named > 0 {
+		return named, max(named, maxUnanswered)
+	}
+	return limit, maxUnanswered
+}
+
+// maxUnanswered bounds the deliveries that a client holds that named no credit, forgiven ones too: old Go
+// clients stop reading their sockets at 100 (interop contract §0.6).
 const maxUnanswered = 90
 
 // suspectAfter is how many late deliveries in a row make other members preferred (interop contract §4.7).
@@ -99,7 +112,7 @@ func (s *Session) Late() { s.late.Add(1) }
 
 // Forgive implements kite.Member.
 func (s *Session) Forgive() bool {
-	if s.inFlight.Load()+s.forgiven.Load() >= maxUnanswered {
+	if _, most := s.limit(0); s.inFlight.Load()+s.forgiven.Load() >= most {
 		return false
 	}
 	s.inFlight.Add(-1)
@@ -125,7 +138,8 @@ func (s *Session) claim(limit int32) bool {
 // free tells whether claim would take one.
 func (s *Session) free(limit int32) bool {
 	held := s.inFlight.Load()
-	return held < limit && held+s.forgiven.Load() < maxUnanswered && s.Conn.Writable()
+	limit, most := s.limit(limit)
+	return held < limit && held+s.forgiven.Load() < most && s.Conn.Writable()
 }
 
 // cold tells whether the warm-up passes this session over this time: with the probability of the

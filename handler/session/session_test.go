@@ -296,6 +296,29 @@ func TestSuspects(t *testing.T) {
 	}
 }
 
+// TestNamedCredit: who says how much it takes gets that, and not the limit for those who do not.
+func TestNamedCredit(t *testing.T) {
+	t.Parallel()
+	d := NewDirectory(32)
+	s := New(1, &conn{})
+	d.Join(s, "g", 0, time.Unix(1000, 0))
+	count := func() (n int) {
+		for d.Claim(d.Members("g"), time.Unix(1000, 0), nil) != nil {
+			n++
+		}
+		for range n {
+			s.Release(false)
+		}
+		return n
+	}
+	for _, c := range []struct{ named, want int32 }{{500, 500}, {3, 3}, {0, 32}, {-1, 32}} {
+		s.SetCredit(c.named)
+		if got := count(); got != int(c.want) {
+			t.Errorf("with %d named it holds %d, want %d", c.named, got, c.want)
+		}
+	}
+}
+
 // TestForgive counts what a client may hold in all: never as many as stop an old one from reading.
 func TestForgive(t *testing.T) {
 	t.Parallel()

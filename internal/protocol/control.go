@@ -18,6 +18,7 @@ var connMetaLayout = layout{
 		2:  {"secretKey", protowire.BytesType},
 		3:  {"warmingupSec", protowire.VarintType},
 		16: {"protocolLevel", protowire.VarintType},
+		17: {"credit", protowire.VarintType},
 	},
 }
 
@@ -42,7 +43,13 @@ type ConnMeta struct {
 	// Level is what the client speaks beyond the contract of the existing clients, which are all at
 	// 0. From 1 on it may be sent commands of CmdFirstNew and above.
 	Level int32
+	// Credit is how many deliveries a client of Level 1 and above takes before it answers the first, at most
+	// MaxCredit; 0 leaves it to the broker.
+	Credit int32
 }
+
+// MaxCredit bounds ConnMeta.Credit.
+const MaxCredit = 1024
 
 // DecodeConnMeta reads the payload of a connMeta frame.
 func DecodeConnMeta(payload []byte) (ConnMeta, error) {
@@ -58,6 +65,8 @@ func DecodeConnMeta(payload []byte) (ConnMeta, error) {
 			m.WarmingUpSec = int32(s.varint)
 		case 16:
 			m.Level = int32(s.varint)
+		case 17:
+			m.Credit = int32(s.varint)
 		}
 	}
 	if err := s.finish(&connMetaLayout); err != nil {
@@ -108,7 +117,7 @@ func DecodeHeartbeat(payload []byte) (version int64, err error) {
 }
 
 // AppendConnMeta appends a client's introduction. Like the existing Go client it always sends
-// WarmingUpSec; Level only when it is above 0.
+// WarmingUpSec; Level and Credit only when they are above 0.
 func AppendConnMeta(dst []byte, f Framing, opaque uint32, m ConnMeta) []byte {
 	dst, mark := f.Begin(dst, opaque, CmdConnMeta)
 	dst = appendBytes(dst, 1, m.GroupID)
@@ -116,6 +125,9 @@ func AppendConnMeta(dst []byte, f Framing, opaque uint32, m ConnMeta) []byte {
 	dst = appendInt(dst, 3, int64(m.WarmingUpSec))
 	if m.Level > 0 {
 		dst = appendInt(dst, 16, int64(m.Level))
+	}
+	if m.Credit > 0 {
+		dst = appendInt(dst, 17, int64(m.Credit))
 	}
 	return f.End(dst, mark)
 }

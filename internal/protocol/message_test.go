@@ -219,10 +219,10 @@ func TestLastWins(t *testing.T) {
 	}
 }
 
-// TestProtocolLevel: the new field of ConnMeta is one that old brokers pass over.
+// TestProtocolLevel: the new fields of ConnMeta are such that old brokers pass over them.
 func TestProtocolLevel(t *testing.T) {
 	t.Parallel()
-	want := ConnMeta{GroupID: "g", SecretKey: "s", WarmingUpSec: -1, Level: 1}
+	want := ConnMeta{GroupID: "g", SecretKey: "s", WarmingUpSec: -1, Level: 1, Credit: 5}
 	frame, _, err := FramingG.Next(AppendConnMeta(nil, FramingG, 1, want))
 	if err != nil {
 		t.Fatal(err)
@@ -232,8 +232,8 @@ func TestProtocolLevel(t *testing.T) {
 		t.Errorf("got %+v, %v, want %+v", got, err, want)
 	}
 	old := AppendConnMeta(nil, FramingG, 1, ConnMeta{GroupID: "g", SecretKey: "s", WarmingUpSec: -1})
-	if raw := AppendConnMeta(nil, FramingG, 1, want); !bytes.HasPrefix(raw[19:], old[19:]) || len(raw) != len(old)+3 {
-		t.Errorf("level is not 3 bytes at the end: %x", raw)
+	if raw := AppendConnMeta(nil, FramingG, 1, want); !bytes.HasPrefix(raw[19:], old[19:]) || len(raw) != len(old)+6 {
+		t.Errorf("level and credit are not 6 bytes at the end: %x", raw)
 	}
 }
 
