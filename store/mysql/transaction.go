@@ -35,7 +35,7 @@ func (t *transaction) begin(j *Journal, head kite.Position, bytes int64, more st
 	t.n, t.from, t.to, t.bytes = 0, j.head, head, bytes
 	t.limit = min(j.db.packet-packetMargin, maxPacket)
 	t.packet()
-	t.write("SET TRANSACTION ISOLATION LEVEL READ COMMITTED;START TRANSACTION;UPDATE kite_journal SET head=IF(epoch=")
+	t.write("START TRANSACTION;UPDATE kite_journal SET head=IF(epoch=")
 	t.number(j.held.Epoch)
 	t.write(" AND head=")
 	t.number(uint64(t.from))
