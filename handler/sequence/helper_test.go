@@ -86,7 +86,8 @@ type rig struct {
 	*Lane
 	t      testing.TB
 	spy    *spy
-	dir    string // of an mmap journal
+	dir    string                            // of an mmap journal
+	claim  func(store.Journal) store.Journal // instead: opens a journal in a database again
 	clock  time.Time
 	routes *routes
 }
@@ -138,20 +139,36 @@ func (r *rig) reopen() {
 	if err := r.spy.Close(); err != nil {
 		r.t.Fatal(err)
 	}
-	r.spy.Journal = mustMMap(r.t, r.dir)
+	r.spy.Journal = r.again()
 	r.open(r.options)
+}
+
+func (r *rig) again() store.Journal {
+	if r.claim != nil {
+		return r.claim(r.spy.Journal)
+	}
+	return mustMMap(r.t, r.dir)
 }
 
 // crash opens a new lane on what a kill would leave: no checkpoint of the last turns.
 func (r *rig) crash() {
 	r.t.Helper()
+	if r.claim != nil { // the one before is still there, and does not know
+		old := r.spy.Journal
+		r.spy.Journal = r.again()
+		if err := old.Close(); err != nil {
+			r.t.Fatal(err)
+		}
+		r.open(r.options)
+		return
+	}
 	to := r.t.TempDir()
 	storetest.CopyDir(r.t, r.dir, to)
 	if err := r.spy.Close(); err != nil {
 		r.t.Fatal(err)
 	}
 	r.dir = to
-	r.spy.Journal = mustMMap(r.t, to)
+	r.spy.Journal = r.again()
 	r.open(r.options)
 }
 
