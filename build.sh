@@ -5,7 +5,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 
 readonly module=github.com/kiteq/kiteq
 readonly oldest_go=1.26
-readonly commands='build run demo test race lint fuzz bench e2e proto verify soak help'
+readonly commands='build run demo test race lint fuzz bench e2e proto verify soak dist install-test help'
 
 usage() {
   cat <<'TEXT'
@@ -27,6 +27,8 @@ usage() {
                  each load (default 1s)
   lint           gofmt, vet, staticcheck, vet for darwin, the import table and the style rules
   verify         lint, and: generated code is current, go.mod is tidy
+  dist           bin/dist: static programs for Linux on amd64 and arm64 as tar.gz and .deb, and their SHA256SUMS
+  install-test   dist, and the .deb of this machine: installed, run as its user, removed (root, on a machine without kiteq)
   proto          generate internal/protocol/wire from kiteq.proto; installs protoc by apt if missing
 TEXT
 }
@@ -483,6 +485,9 @@ do_verify() {
   conclude
 }
 
+# shellcheck source=conf/dist/dist.sh
+source conf/dist/dist.sh
+
 command=${1:-build}
 [[ $# == 0 ]] || shift
 case " $commands " in
@@ -494,5 +499,5 @@ case " $commands " in
 esac
 case $command in
 help) usage ;;
-*) "do_$command" "$@" ;;
+*) "do_${command//-/_}" "$@" ;;
 esac

@@ -108,6 +108,10 @@ func Load(args []string, usage io.Writer) (Config, error) {
 		}
 		return first, fmt.Errorf("%w: kiteq -help lists the flags", err)
 	}
+	if set.Lookup(versionFlag).Value.String() == "true" {
+		fmt.Fprintln(usage, "kiteq "+version())
+		return first, flag.ErrHelp
+	}
 	if set.NArg() > 0 {
 		return first, fmt.Errorf("argument %q is not understood: kiteq takes flags only, see kiteq -help", set.Arg(0))
 	}

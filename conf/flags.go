@@ -4,11 +4,16 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"runtime"
+	"runtime/debug"
 	"strings"
 )
 
 // clusterFlag is the flag that decides how the file is read.
 const clusterFlag = "clusterName"
+
+// versionFlag is the one that asks for the version alone.
+const versionFlag = "version"
 
 // flags returns the flags over c: parsing changes the fields whose flags are given and no others.
 func flags(c *Config, path *string, usage io.Writer) *flag.FlagSet {
@@ -27,6 +32,7 @@ func flags(c *Config, path *string, usage io.Writer) *flag.FlagSet {
 	set.BoolVar(&c.DeliveryFirst, "deliveryFirst", c.DeliveryFirst, "deliver while the message is being synced")
 	set.StringVar(&c.LogPath, "logPath", c.LogPath, "`directory` of kiteq.log and of heap dumps (default: standard error and .)")
 	set.StringVar(&c.LogXML, "logxml", c.LogXML, "log4go `file` of the original KiteQ: its level and file name count")
+	set.Bool(versionFlag, false, "print the version and end")
 	set.StringVar(path, "configPath", *path, "TOML `file`, ours or one of the original KiteQ")
 	return set
 }
@@ -57,4 +63,13 @@ func help(set *flag.FlagSet, w io.Writer) {
 Flags:
 `)
 	set.PrintDefaults()
+}
+
+// version is the module's, and of a build from a working copy its commit.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	return fmt.Sprintf("%s %s %s/%s", info.Main.Version, info.GoVersion, runtime.GOOS, runtime.GOARCH)
 }

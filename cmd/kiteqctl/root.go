@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"time"
@@ -85,6 +87,7 @@ The secret key of the group, if brokers want one, is read from the environment:
   kiteqctl pub trade pay-succ 'order 17'          # in another one
   kiteqctl groups                                 # who is bound to what
   kiteqctl explain 0123456789abcdef0123456789abcdef`,
+		Version:       version(),
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
@@ -100,7 +103,7 @@ The secret key of the group, if brokers want one, is read from the environment:
 	flags.StringVar(&g.group, "group", "", "`GROUP` to be a member of (default "+publisherGroup+", for sub "+subscriberGroup+")")
 	flags.DurationVar(&g.timeout, "timeout", 10*time.Second, "how long to wait for brokers and their answers")
 	flags.StringVarP(&g.output, "output", "o", "text", "`FORMAT` of what is printed: text or json (one object a line)")
-	root.AddCommand(newPub(g), newSub(g), newTx(g), newTopics(g), newGroups(g), newStore(g), newImportMySQL(g),
+	root.AddCommand(newPub(g), newSub(g), newTx(g), newTopics(g), newGroups(g), newStore(g), newImportMySQL(g), newDocs(),
 		newExplain(g), newFlows(g), newPause(g), newResume(g), newSeek(g), newDelayed(g), newDLQ(g))
 	return root
 }
@@ -142,4 +145,13 @@ func names(optional int, all ...string) cobra.PositionalArgs {
 // usage is an error of a value on the command line.
 func usage(format string, args ...any) error {
 	return &client.Error{Code: client.Invalid, Err: fmt.Errorf(format, args...)}
+}
+
+// version is the module's, and of a build from a working copy its commit.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	return fmt.Sprintf("%s %s %s/%s", info.Main.Version, info.GoVersion, runtime.GOOS, runtime.GOARCH)
 }
