@@ -49,6 +49,7 @@ var table = []row{
 	{"store/mmap", []string{"store", "internal/kite"}},
 	{"store/mock", []string{"store", "internal/kite"}},
 	{"store/mysql", []string{"store", "internal/kite"}},
+	{"store/mysql/mysqltest", []string{"store", "store/mysql"}},
 	{"store/mysql/original", []string{"internal/kite"}},
 	{"store/mysql/original/originaltest", []string{"store/mysql/original"}},
 	{"store/storetest", []string{"store", "internal/kite"}},
