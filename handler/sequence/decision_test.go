@@ -1,6 +1,7 @@
 package sequence
 
 import (
+	"fmt"
 	"slices"
 	"testing"
 	"time"
@@ -102,79 +103,130 @@ func decisions() []struct {
 	}
 }
 
-// TestDecisions goes through the whole table, with the late item in the turn of the first ones, in a later
-// turn, after a stop and after a crash. The topic has other messages, so that a wrong Seq shows.
+// again is what becomes of the same item once more, on a lane that was opened since.
+func (d decision) again() decision {
+	if d.verdict == kite.OK {
+		return repeated(d.outcome)
+	}
+	return d
+}
+
+// pause is what comes between the step at and the next one.
+type pause struct {
+	name string
+	at   int
+	do   func(*rig)
+}
+
+// pauses are those between so many first steps and the late one. A crash may be anywhere.
+func pauses(on storage, steps int) []pause {
+	all := []pause{{"nothing", steps, nil}}
+	if on.crash == nil {
+		return all // nothing outlives the process
+	}
+	all = append(all, pause{"stop", steps, (*rig).reopen}, pause{"checkpoint and crash", steps, func(r *rig) { r.checkpoint(0); r.crash() }})
+	for at := range steps + 1 {
+		all = append(all, pause{"crash", at, (*rig).crash})
+	}
+	return all
+}
+
+// TestDecisions goes through the whole table on every store: with the late item in the turn of the first
+// ones, and in a turn of its own, with a crash between any two steps or a stop before it. Where there was one,
+// another follows, and the late item comes once more: as its sender, who has had no answer, does it. The topic has
+// other messages, so that a wrong Seq shows.
 func TestDecisions(t *testing.T) {
 	t.Parallel()
-	mysqlRig := mysqlRigs(t)
-	for _, when := range []struct {
-		name string
-		rig  func(*testing.T) *rig
-		then func(*rig) // nil: the same turn
-	}{
-		{"memory same turn", memoryRig, nil},
-		{"memory later turn", memoryRig, func(*rig) {}},
-		{"mmap same turn", mmapRig, nil},
-		{"mmap later turn", mmapRig, func(*rig) {}},
-		{"mmap after stop", mmapRig, (*rig).reopen},
-		{"mmap after crash", mmapRig, (*rig).crash},
-		{"mmap after checkpoint and crash", mmapRig, func(r *rig) { r.checkpoint(0); r.crash() }},
-		{"mysql same turn", mysqlRig, nil},
-		{"mysql after stop", mysqlRig, (*rig).reopen},
-		{"mysql after takeover", mysqlRig, (*rig).crash},
-		{"mysql after checkpoint and takeover", mysqlRig, func(r *rig) { r.checkpoint(0); r.crash() }},
-	} {
-		if when.rig == nil {
-			t.Logf("%s is left out: no MySQL to test against: run ./build.sh test, or set %s to a data source name", when.name, mysqlVariable)
-			continue
-		}
-		for _, row := range decisions() {
-			for kind, want := range row.late {
-				t.Run(when.name+"/"+row.state+"/"+kind.String(), func(t *testing.T) {
-					t.Parallel()
-					r := when.rig(t)
-					decide(t, r, row.items, kind, want, when.then)
-				})
+	for name, prepare := range storages() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			on := prepare(t)
+			for _, row := range decisions() {
+				for kind, want := range row.late {
+					tryDecision(t, on, row.state+"/"+kind.String(), row.items, kind, want)
+				}
 			}
-		}
+		})
+	}
+}
+
+func tryDecision(t *testing.T, on storage, name string, first []kite.Kind, late kite.Kind, want decision) {
+	t.Helper()
+	t.Run(name+"/one turn", func(t *testing.T) {
+		t.Parallel()
+		decideAtOnce(t, newRigOn(t, on, Options{}), first, late, want)
+	})
+	for _, p := range pauses(on, len(first)) {
+		t.Run(fmt.Sprintf("%s/%s after step %d", name, p.name, p.at), func(t *testing.T) {
+			t.Parallel()
+			r := newRigOn(t, on, Options{})
+			decide(t, r, first, late, want, p)
+			if p.do != nil {
+				p.do(r)
+				r.late(first, late, want.again(), want)
+			}
+		})
 	}
 }
 
 func memoryRig(t *testing.T) *rig { return newRig(t, mustMemory(t, memory.Options{}), Options{}) }
-func mmapRig(t *testing.T) *rig   { return newMMapRig(t, Options{}) }
 
-func decide(t *testing.T, r *rig, first []kite.Kind, late kite.Kind, want decision, then func(*rig)) {
+// decideAtOnce has all items in one turn.
+func decideAtOnce(t *testing.T, r *rig, first []kite.Kind, late kite.Kind, want decision) {
 	t.Helper()
 	r.turn(item(message, "trade", 100))
 	var items []kite.Item
 	for _, kind := range first {
 		items = append(items, item(kind, "trade", 1))
 	}
-	items = append(items, item(message, "trade", 101))
-	known := 1 + len(items)
-	if then != nil {
-		r.turn(items...)
-		r.clock = r.clock.Add(time.Second)
-		then(r)
-		items = nil
-	}
-	items = r.turn(append(items, item(late, "trade", 1))...)
+	items = r.turn(append(items, item(message, "trade", 101), item(late, "trade", 1))...)
+	r.check(first, late, want, want, items[len(items)-1], 2+len(first))
+}
 
-	got := items[len(items)-1]
+// decide has each item in a turn of its own.
+func decide(t *testing.T, r *rig, first []kite.Kind, late kite.Kind, want decision, p pause) {
+	t.Helper()
+	between := func(step int) {
+		if step == p.at && p.do != nil {
+			p.do(r)
+		}
+	}
+	r.turn(item(message, "trade", 100))
+	for step, kind := range first {
+		between(step)
+		r.turn(item(kind, "trade", 1))
+		r.clock = r.clock.Add(time.Second)
+	}
+	r.turn(item(message, "trade", 101))
+	between(len(first))
+	r.late(first, late, want, want)
+}
+
+// late has the late item in a turn of its own; did is what became of it the first time.
+func (r *rig) late(first []kite.Kind, late kite.Kind, want, did decision) {
+	r.t.Helper()
+	known := len(r.spy.appended)
+	r.check(first, late, want, did, r.turn(item(late, "trade", 1))[0], known)
+}
+
+// check compares what became of the late item, and keeps the promises: what was committed, before or now, can
+// be read, and nothing else.
+func (r *rig) check(first []kite.Kind, late kite.Kind, want, did decision, got kite.Item, known int) {
+	t := r.t
+	t.Helper()
 	if got.Verdict != want.verdict || got.Repeat != want.repeat || got.Outcome != want.outcome {
 		t.Errorf("verdict %v, repeat %v, outcome %v; want %v, %v, %v", got.Verdict, got.Repeat, got.Outcome, want.verdict, want.repeat, want.outcome)
 	}
 	if added := r.spy.appended[known:]; !slices.Equal(added, want.records) {
 		t.Errorf("the journal got %v, want %v", added, want.records)
 	}
-	// A promise that was made is kept: what was committed, before or now, can be read, and nothing else.
-	committed := slices.Contains(first, message) || slices.Contains(first, commit) || want.verdict == kite.OK && (late == message || late == commit)
+	done := did.verdict == kite.OK && !did.repeat
+	committed := slices.Contains(first, message) || slices.Contains(first, commit) || done && (late == message || late == commit)
 	if found := slices.Contains(r.read("trade"), id(1)); found != committed {
 		t.Errorf("message found %v, want %v", found, committed)
 	}
-	wantOpen := want.verdict == kite.OK && (late == prepared || late == park) && !want.repeat ||
-		slices.Contains(first, prepared) && !slices.Contains(first, commit) && !slices.Contains(first, rollback) &&
-			(len(want.records) == 0 || late == park)
+	decided := slices.Contains(first, commit) || slices.Contains(first, rollback) || done && (late == commit || late == rollback)
+	wantOpen := (slices.Contains(first, prepared) || done && late == prepared) && !decided
 	if _, open := r.state.open[id(1)]; open != wantOpen {
 		t.Errorf("open %v, want %v", open, wantOpen)
 	}

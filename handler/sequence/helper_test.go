@@ -15,7 +15,6 @@ import (
 	"github.com/kiteq/kiteq/store"
 	"github.com/kiteq/kiteq/store/memory"
 	"github.com/kiteq/kiteq/store/mmap"
-	"github.com/kiteq/kiteq/store/storetest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -86,8 +85,8 @@ type rig struct {
 	*Lane
 	t      testing.TB
 	spy    *spy
-	dir    string                            // of an mmap journal
-	claim  func(store.Journal) store.Journal // instead: opens a journal in a database again
+	on     storage // what spy has, for a rig that can be opened again
+	place  string
 	clock  time.Time
 	routes *routes
 }
@@ -114,11 +113,13 @@ func newRig(t testing.TB, j store.Journal, o Options) *rig {
 	return r
 }
 
-func newMMapRig(t testing.TB, o Options) *rig {
+func newMMapRig(t testing.TB, o Options) *rig { return newRigOn(t, mmapStorage(), o) }
+
+func newRigOn(t testing.TB, on storage, o Options) *rig {
 	t.Helper()
-	dir := t.TempDir()
-	r := newRig(t, mustMMap(t, dir), o)
-	r.dir = dir
+	place := t.TempDir()
+	r := newRig(t, on.open(t, place), o)
+	r.on, r.place = on, place
 	return r
 }
 
@@ -139,36 +140,20 @@ func (r *rig) reopen() {
 	if err := r.spy.Close(); err != nil {
 		r.t.Fatal(err)
 	}
-	r.spy.Journal = r.again()
+	r.spy.Journal = r.on.open(r.t, r.place)
 	r.open(r.options)
 }
 
-func (r *rig) again() store.Journal {
-	if r.claim != nil {
-		return r.claim(r.spy.Journal)
-	}
-	return mustMMap(r.t, r.dir)
-}
-
-// crash opens a new lane on what a kill would leave: no checkpoint of the last turns.
+// crash opens a new lane on what a kill would leave: no checkpoint of the last turns. The journal of before is
+// open until then, as that of a broker that was only taken for dead.
 func (r *rig) crash() {
 	r.t.Helper()
-	if r.claim != nil { // the one before is still there, and does not know
-		old := r.spy.Journal
-		r.spy.Journal = r.again()
-		if err := old.Close(); err != nil {
-			r.t.Fatal(err)
-		}
-		r.open(r.options)
-		return
-	}
-	to := r.t.TempDir()
-	storetest.CopyDir(r.t, r.dir, to)
-	if err := r.spy.Close(); err != nil {
+	old := r.spy.Journal
+	r.place = r.on.crash(r.t, r.place)
+	r.spy.Journal = r.on.open(r.t, r.place)
+	if err := old.Close(); err != nil {
 		r.t.Fatal(err)
 	}
-	r.dir = to
-	r.spy.Journal = r.again()
 	r.open(r.options)
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"os"
 	"testing"
 
@@ -21,8 +22,8 @@ const (
 	requireVariable = "KITEQ_TEST_REQUIRE"
 )
 
-// Options leads to a database that is dropped when the test ends; name tells it from those of other tests of
-// the package. Without a server the test is skipped, or fails where one is required.
+// Options leads to a database of the test's own, with name as a part of its name, which is dropped when the test
+// ends. Without a server the test is skipped, or fails where one is required.
 func Options(tb testing.TB, name string) mysql.Options {
 	tb.Helper()
 	source := os.Getenv(sourceVariable)
@@ -37,7 +38,7 @@ func Options(tb testing.TB, name string) mysql.Options {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	db := fmt.Sprintf("kiteq_%s_%d", name, os.Getpid())
+	db := fmt.Sprintf("kiteq_%s_%d_%08x", name, os.Getpid(), rand.Uint32())
 	o := mysql.Options{Master: c.Addr, User: c.User, Password: mysql.Secret(c.Passwd), DB: db, MaxMessage: 1 << 20, MaxConn: 2}
 	tb.Cleanup(func() {
 		c.DBName = ""
