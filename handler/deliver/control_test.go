@@ -120,3 +120,32 @@ func TestSeekSaves(t *testing.T) {
 		r.settled("s-a", 1)
 	})
 }
+
+// TestSeekSavesLate is the same for progress that the lane had when the seek came, and refuses after it.
+func TestSeekSavesLate(t *testing.T) {
+	t.Parallel()
+	run(t, Options{Retry: map[string][]time.Duration{"s-a": {time.Minute}}}, func(t *testing.T, r *rig) {
+		r.route(fanout("trade", "s-a"))
+		r.join("s-a", "a1", 3)
+		r.publish("trade", 3, message{})
+		sent := r.expect("all", 1, 2, 3)
+		r.lane.set(func() { r.lane.lost = true }) // it keeps its word for later
+		r.nack("s-a", sent[2])
+		pass(r.options.ProgressEvery)
+		r.lane.set(func() { r.lane.lost = false })
+		s := r.d.shards[0]
+		refused := &kite.Batch{}
+		for id := range s.saving {
+			refused.Items = append(refused.Items, kite.Item{Opaque: id, Verdict: kite.Busy, Record: kite.Record{Kind: kite.KindProgress}})
+		}
+		if len(refused.Items) != 1 {
+			t.Fatalf("%d progresses are with the lane, want 1", len(refused.Items))
+		}
+		r.order(kite.ActionSeek, "s-a", 1)
+		s.journaled(refused)
+		pass(time.Second)
+		if got := r.lane.standing("trade", "s-a"); got.Turn != 1 || len(got.Retries) > 0 {
+			t.Errorf("turn %d, retries %v of before the seek", got.Turn, got.Retries)
+		}
+	})
+}
