@@ -1,6 +1,12 @@
-// Package sim runs the real handler tree in one process, on fake connections and virtual time, through
-// the scripts in testdata. It is only tests: go test ./internal/sim, with -rewrite to write down anew what
+// Package sim runs the real handler tree in one process, on fake connections and virtual time. It is only tests.
+//
+// TestScripts plays the scripts in testdata: go test ./internal/sim, with -rewrite to write down anew what
 // the broker does, for a reader of the difference to judge.
+//
+// TestHistories plays random histories and compares them with a model of what the broker promises: steps_test.go
+// has what may happen, model_test.go what must follow, history_test.go tells the one of the other. The broker
+// may die at any of its writes. -histories=N plays more or fewer of them, -seed=N one of them some times: the
+// steps are the same then, but not which member gets what.
 //
 // A script has one command a line. The indented lines below a command are what followed: when, counted
 // from the start, and what which connection received. A check has no time, since its pauses are random.

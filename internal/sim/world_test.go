@@ -2,6 +2,7 @@ package sim
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -21,25 +22,29 @@ import (
 	"github.com/kiteq/kiteq/handler/webhook"
 	"github.com/kiteq/kiteq/internal/kite"
 	"github.com/kiteq/kiteq/internal/protocol"
-	"github.com/kiteq/kiteq/store"
-	"github.com/kiteq/kiteq/store/mmap"
-	"github.com/kiteq/kiteq/store/storetest"
 )
 
 // world is a broker without a network, and its clients.
 type world struct {
-	t      *testing.T
-	begin  time.Time
-	dir    string
-	routes []kite.Route
-	conns  map[string]*conn
-	topics []string
+	t       *testing.T
+	begin   time.Time
+	backend backend
+	place   string // of the journal
+	lanes   sequence.Options
+	flows   deliver.Options
+	checks  txn.Options
+	routes  []kite.Route
+	conns   map[string]*conn
+	topics  []string
+	got     func(*conn, protocol.Frame) // learns what clients receive, on any goroutine
+	opened  func()                      // runs when the journal is replayed, before anything else does
 
-	journal    store.Journal
+	journal    *mortal
 	lane       *sequence.Lane
 	handler    *handler.Handler
 	dispatcher *deliver.Dispatcher
 	exchange   *exchange.Exchange
+	recovered  sequence.Recovered
 	stop       func()
 
 	mu   sync.Mutex
@@ -53,20 +58,24 @@ type line struct {
 	text string
 }
 
+// newWorld returns the world of the scripts.
 func newWorld(t *testing.T) *world {
-	w := &world{t: t, begin: time.Now(), dir: t.TempDir(), conns: map[string]*conn{}, topics: []string{"trade", "fee"}}
+	w := &world{
+		t: t, begin: time.Now(), backend: backend{open: openMMap, crash: copyDir}, place: t.TempDir(),
+		flows: deliver.Options{Shards: 2}, checks: txn.Options{MaxChecks: 3}, conns: map[string]*conn{}, topics: []string{"trade", "fee"},
+	}
+	w.got = (*conn).tell
 	w.start()
 	return w
 }
 
-func (w *world) open(dir string) (store.Journal, *sequence.Lane) {
+func (w *world) open(place string) (*mortal, *sequence.Lane) {
 	w.t.Helper()
-	log := slog.New(slog.DiscardHandler)
-	j, err := mmap.Open(mmap.Options{Dir: dir, SegmentBytes: 64 << 10}.WithDefaults(), log)
-	if err != nil {
-		w.t.Fatal(err)
+	j := &mortal{Journal: w.backend.open(w.t, place)}
+	if w.backend.crash != nil {
+		j.die = func() string { return w.backend.crash(w.t, place) }
 	}
-	lane, err := sequence.Open(sequence.Options{}.WithDefaults(), j, w.exchange, log)
+	lane, err := sequence.Open(w.lanes.WithDefaults(), j, w.exchange, slog.New(slog.DiscardHandler))
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -77,17 +86,22 @@ func (w *world) open(dir string) (store.Journal, *sequence.Lane) {
 func (w *world) start() {
 	log := slog.New(slog.DiscardHandler)
 	w.exchange = &exchange.Exchange{}
-	w.journal, w.lane = w.open(w.dir)
+	w.journal, w.lane = w.open(w.place)
 	directory := session.NewDirectory(4)
-	recovered := w.lane.Recovered()
+	w.recovered = w.lane.Recovered()
+	recovered := w.recovered
+	if w.opened != nil {
+		w.opened()
+	}
 	w.handler = handler.New(directory, kite.Classes{Store: w.journal.Class()}, "10.0.0.1:13800", log)
 	w.handler.SetTopics(w.topics)
 	courier := func() deliver.Courier { return handler.NewCourier(directory) }
-	w.dispatcher = deliver.New(deliver.Options{Shards: 2}.WithDefaults(), w.journal, w.lane, courier, recovered.Standing, recovered.Heads, log)
-	checker := txn.New(txn.Options{MaxChecks: 3}.WithDefaults(), handler.NewInquirer(directory, w.journal, webhook.New(webhook.Options{}, w.journal, w.lane, log), log), w.lane, log)
+	w.dispatcher = deliver.New(w.flows.WithDefaults(), w.journal, w.lane, courier, recovered.Standing, recovered.Heads, log)
+	checker := txn.New(w.checks.WithDefaults(), handler.NewInquirer(directory, w.journal, webhook.New(webhook.Options{}, w.journal, w.lane, log), log), w.lane, log)
 	for _, u := range recovered.Open {
 		checker.Restore(txn.Undecided{ID: u.ID, Topic: u.Topic, Group: u.Group, Position: u.Position, PreparedMs: u.PreparedMs, ExpiresMs: u.ExpiresMs, ParkedMs: u.ParkedMs})
 	}
+	w.lane.Follow(w.dispatcher)
 	w.handler.Connect(w.lane, w.dispatcher, checker)
 	scheduler := delay.New(w.journal, w.lane, recovered.Delayed, log)
 	stopLane := w.run(func(ctx context.Context) error { return w.lane.Run(ctx, w.handler, w.dispatcher, checker, scheduler) })
@@ -111,7 +125,7 @@ func (w *world) run(part func(context.Context) error) (stop func()) {
 	go func() { done <- part(ctx) }()
 	return func() {
 		cancel()
-		if err := <-done; err != nil {
+		if err := <-done; err != nil && !errors.Is(err, errDead) {
 			w.t.Error(err)
 		}
 	}
@@ -123,12 +137,18 @@ func (w *world) reroute() {
 	synctest.Wait()
 }
 
-// crash goes on with what the disk holds at this moment; every connection is gone.
+// crash goes on with what the disk holds at this moment, or held when the process died; every connection
+// is gone.
 func (w *world) crash() {
-	dir := w.t.TempDir()
-	storetest.CopyDir(w.t, w.dir, dir)
+	w.journal.kill()
+	w.place = w.journal.left
+	w.restart()
+}
+
+// restart goes on with what the journal holds after a stop.
+func (w *world) restart() {
 	w.stop()
-	w.dir, w.conns, w.seen = dir, map[string]*conn{}, nil
+	w.conns, w.seen = map[string]*conn{}, nil
 	w.start()
 }
 
@@ -200,8 +220,11 @@ func (c *conn) note(text string) {
 	c.w.seen = append(c.w.seen, line{time.Now(), c.name, text})
 }
 
-// saw reads what the broker sent.
+// saw reads what the broker sent, unless that is dead.
 func (c *conn) saw(raw []byte) {
+	if c.w.journal.dead.Load() {
+		return
+	}
 	for raw = slices.Clone(raw); len(raw) > 0; {
 		frame, n, err := c.framing.Next(raw)
 		if err != nil || n == 0 {
@@ -209,12 +232,17 @@ func (c *conn) saw(raw []byte) {
 			return
 		}
 		raw = raw[n:]
-		text, err := c.read(frame)
-		if err != nil {
-			text += err.Error()
-		}
-		c.note(text)
+		c.w.got(c, frame)
 	}
+}
+
+// tell notes what the client received.
+func (c *conn) tell(f protocol.Frame) {
+	text, err := c.read(f)
+	if err != nil {
+		text += err.Error()
+	}
+	c.note(text)
 }
 
 func (c *conn) read(f protocol.Frame) (text string, err error) {
@@ -265,9 +293,7 @@ func (c *conn) oldest(from *[]request, name string) (request, error) {
 
 // dump says what the journal holds: what a broker would find that started now.
 func (w *world) dump() (lines []string) {
-	dir := w.t.TempDir()
-	storetest.CopyDir(w.t, w.dir, dir)
-	j, lane := w.open(dir)
+	j, lane := w.open(w.backend.crash(w.t, w.place))
 	defer func() { _ = j.Close() }()
 	r := lane.Recovered()
 	for _, topic := range w.topics {
