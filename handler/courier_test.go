@@ -143,7 +143,11 @@ func TestInquirer(t *testing.T) {
 		s, conn := r.member(f, "p-trade")
 		stand := &deputy{}
 		q := NewInquirer(r.directory, loader{body: body}, stand, slog.New(slog.DiscardHandler))
-		if q.Ask("p-trade", id, 7, 0) == "" || len(conn.writes) != 1 {
+		ask := func() string {
+			defer q.Flush()
+			return q.Ask("p-trade", id, 7, 0)
+		}
+		if ask() == "" || len(conn.writes) != 1 {
 			t.Fatalf("not asked: %d writes", len(conn.writes))
 		}
 		frame := cut(t, f, conn.writes[0])[0]
@@ -159,21 +163,40 @@ func TestInquirer(t *testing.T) {
 			t.Error("a check takes credit of deliveries")
 		}
 		conn.choked = true
-		if q.Ask("p-trade", id, 7, 0) != "" {
+		if ask() != "" {
 			t.Error("asked on a connection that takes nothing")
 		}
 		conn.choked = false
 		for name, bad := range map[string]loader{"trimmed": {err: errors.New("nothing there")}, "no message": {body: []byte("garbage")}} {
-			if NewInquirer(r.directory, bad, stand, slog.New(slog.DiscardHandler)).Ask("p-trade", id, 7, 0) != "" {
-				t.Errorf("%s: asked", name)
+			q.loader = bad
+			if ask() != "" || len(conn.writes) != 1 {
+				t.Errorf("%s: asked, %d writes", name, len(conn.writes))
 			}
 		}
+		q.loader = loader{body: body}
 		if len(stand.asked) != 0 {
 			t.Errorf("the deputy was asked %q while a member is connected", stand.asked)
 		}
 		if q.Ask("p-none", id, 7, 2) != "" || len(conn.writes) != 1 || !slices.Equal(stand.asked, []string{"p-none " + idLower + " 7 2"}) {
 			t.Errorf("asked nobody; %d writes, the deputy was asked %q", len(conn.writes), stand.asked)
 		}
+		for range 3 {
+			q.Ask("p-trade", id, 7, 0)
+		}
+		if len(conn.writes) != 1 {
+			t.Errorf("%d writes before the flush", len(conn.writes)-1)
+		}
+		if q.Flush(); len(conn.writes) != 2 || len(cut(t, f, conn.writes[1])) != 3 {
+			t.Errorf("three checks left in %d writes", len(conn.writes)-1)
+		}
+		many := flushBytes/len(conn.writes[0]) + 1
+		for range many {
+			q.Ask("p-trade", id, 7, 0)
+		}
+		if len(conn.writes) != 3 {
+			t.Errorf("%d checks wait for the flush", many)
+		}
+		q.Flush()
 	}
 }
 

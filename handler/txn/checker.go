@@ -15,8 +15,10 @@ import (
 type Asker interface {
 	// Ask sends a check to somebody of the publisher's group and returns whom, or "" when nobody can be
 	// asked now, or when that is not known yet: then Checker.Asked says it. Each turn goes to another one as
-	// long as there are others.
+	// long as there are others. The check may leave with the next Flush.
 	Ask(group string, id kite.MessageID, position kite.Position, turn int) (asked string)
+	// Flush sends what Ask gathered.
+	Flush()
 }
 
 // Submitter takes what must be journaled.
@@ -206,13 +208,22 @@ func (c *Checker) pass() time.Duration {
 			c.submit(p, kite.KindPark, "undecided when the message expired")
 		case p.checks >= c.options.MaxChecks:
 			c.submit(p, kite.KindPark, "undecided after the last check")
-		default:
+		case c.undecided(p.id):
 			if asked := c.asker.Ask(p.group, p.id, p.position, p.checks); asked != "" {
 				c.Asked(p.id, asked)
 			}
 		}
 	}
+	c.asker.Flush()
 	return c.pause()
+}
+
+// undecided tells whether the transaction still is, since it may have been taken from the queue a while ago:
+// nobody expects to be asked about what was decided.
+func (c *Checker) undecided(id kite.MessageID) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.book.open[id] != nil
 }
 
 // pause returns how long nothing is due. It is asked for after the pass, which has moved what it took.

@@ -28,7 +28,9 @@ type rig struct {
 	asked   map[kite.MessageID][]time.Duration
 	turns   []int
 	begin   time.Time
-	refuse  error // what the lane says
+	refuse  error                // what the lane says
+	ask     func(kite.MessageID) // runs while somebody is asked, if it is not nil
+	flushed int                  // of turns
 	parks   []kite.Item
 }
 
@@ -38,9 +40,18 @@ func (r *rig) Ask(group string, id kite.MessageID, position kite.Position, turn 
 	if r.offline[group] || id == r.bad || uint64(position) != binary.BigEndian.Uint64(id[8:])+1 {
 		return ""
 	}
+	if r.ask != nil {
+		r.ask(id)
+	}
 	r.asked[id] = append(r.asked[id], time.Since(r.begin))
 	r.turns = append(r.turns, turn)
 	return "10.0.0.1:7"
+}
+
+func (r *rig) Flush() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.flushed = len(r.turns)
 }
 
 func (r *rig) Submit(b *kite.Batch) error {
@@ -422,4 +433,35 @@ func TestOptions(t *testing.T) {
 			t.Errorf("%+v passes", bad)
 		}
 	}
+}
+
+// TestDecidedMeanwhile: what was due, and is decided while others are asked about, is not asked about any
+// more. And what was asked leaves with the pass.
+func TestDecidedMeanwhile(t *testing.T) {
+	t.Parallel()
+	run(t, Options{}, func(t *testing.T, r *rig) {
+		for n := range 3 {
+			r.tell(item(kite.KindPrepared, n))
+		}
+		var asked []kite.MessageID
+		r.set(func() {
+			r.ask = func(of kite.MessageID) {
+				asked = append(asked, of)
+				for n := range 3 {
+					if id(n) != of {
+						r.Durable([]*kite.Batch{{Items: []kite.Item{item(kite.KindCommit, n)}}})
+					}
+				}
+			}
+		})
+		pass(time.Minute)
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if len(asked) == 0 || len(r.asked) != 1 {
+			t.Errorf("asked about %v, want one of the three", asked)
+		}
+		if r.flushed != len(r.turns) {
+			t.Errorf("%d of %d checks have left", r.flushed, len(r.turns))
+		}
+	})
 }
