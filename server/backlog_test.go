@@ -113,7 +113,7 @@ func newFiller(lane *sequence.Lane) *filler {
 }
 
 // upTo publishes until so many messages are stored.
-func (f *filler) upTo(t *testing.T, messages int) {
+func (f *filler) upTo(t testing.TB, messages int) {
 	t.Helper()
 	one, expiresMs := []byte("x"), time.Now().Add(time.Hour).UnixMilli()
 	for ; f.sent < messages; f.sent += fillItems {
@@ -138,7 +138,7 @@ func (f *filler) upTo(t *testing.T, messages int) {
 	}
 }
 
-func (f *filler) verify(t *testing.T, b *kite.Batch) {
+func (f *filler) verify(t testing.TB, b *kite.Batch) {
 	t.Helper()
 	for i := range b.Items {
 		if b.Items[i].Verdict != kite.OK || b.Items[i].Repeat {
@@ -170,7 +170,7 @@ func (r resident) over(bound kite.ByteSize, before resident) string {
 }
 
 // residentMemory collects garbage and gives it back before it looks.
-func residentMemory(t *testing.T) (r resident) {
+func residentMemory(t testing.TB) (r resident) {
 	t.Helper()
 	debug.FreeOSMemory()
 	var stats runtime.MemStats
@@ -253,12 +253,12 @@ func openBacklog(t *testing.T, dir string) {
 
 // watch measures the time that passes, and that of the processors, which other work on the machine changes less.
 type watch struct {
-	t    *testing.T
+	t    testing.TB
 	wall time.Time
 	cpu  time.Duration
 }
 
-func startWatch(t *testing.T) *watch {
+func startWatch(t testing.TB) *watch {
 	t.Helper()
 	return &watch{t: t, wall: time.Now(), cpu: processorTime(t)}
 }
@@ -272,7 +272,7 @@ func (w *watch) split() string {
 	return text
 }
 
-func processorTime(t *testing.T) time.Duration {
+func processorTime(t testing.TB) time.Duration {
 	t.Helper()
 	var usage syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {

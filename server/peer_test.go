@@ -20,14 +20,15 @@ import (
 
 // peer is a client that speaks the wire itself.
 type peer struct {
-	t    *testing.T
+	t    testing.TB
 	conn net.Conn
 	buf  []byte
+	more []byte // what is read at once
 	next uint32
 }
 
 // connect opens a connection of the group.
-func connect(t *testing.T, s *Server, group string) *peer {
+func connect(t testing.TB, s *Server, group string) *peer {
 	t.Helper()
 	conn, err := net.Dial("tcp4", s.Addr())
 	if err != nil {
@@ -52,22 +53,32 @@ func (p *peer) write(b []byte) {
 
 func (p *peer) read() protocol.Frame {
 	p.t.Helper()
+	f, err := p.receive()
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return f
+}
+
+func (p *peer) receive() (protocol.Frame, error) {
 	for {
 		f, size, err := protocol.FramingG.Next(p.buf)
 		if err != nil {
-			p.t.Fatal(err)
+			return f, err
 		}
 		if size > 0 {
 			f.Payload = slices.Clone(f.Payload)
 			p.buf = p.buf[size:]
-			return f
+			return f, nil
 		}
-		more := make([]byte, 4096)
-		n, err := p.conn.Read(more)
+		if p.more == nil {
+			p.more = make([]byte, 64<<10)
+		}
+		n, err := p.conn.Read(p.more)
 		if err != nil {
-			p.t.Fatal(err)
+			return f, err
 		}
-		p.buf = append(p.buf, more[:n]...)
+		p.buf = append(p.buf, p.more[:n]...)
 	}
 }
 

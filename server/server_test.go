@@ -37,7 +37,7 @@ func testConfig() conf.Config {
 }
 
 // start runs a broker until the test ends, and returns it when clients can find it.
-func start(t *testing.T, c conf.Config, control Control) (*Server, *logBuffer) {
+func start(t testing.TB, c conf.Config, control Control) (*Server, *logBuffer) {
 	t.Helper()
 	log := &logBuffer{}
 	s, err := New(c, control, log.logger())
@@ -86,7 +86,7 @@ func (b *logBuffer) String() string {
 }
 
 // eventually waits until what returns "", or fails with what it returned last.
-func eventually(t *testing.T, within time.Duration, what func() string) {
+func eventually(t testing.TB, within time.Duration, what func() string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), within)
 	defer cancel()
