@@ -52,6 +52,9 @@ type Config struct {
 	// AcceptPerSecond is how many publishes a second all clients together may send, half of them at once;
 	// the rest is refused as overflow. Default 0: no limit; at most 2147483647.
 	AcceptPerSecond int `toml:"accept_per_second"`
+	// MetricsNames is how many topics, groups, and pairs of both have series of their own in /metrics; the others
+	// are added up. Default 1000, 1 to 100000.
+	MetricsNames int `toml:"metrics_names"`
 	// DeliveryFirst asks for delivery while the message is being synced. Default false.
 	DeliveryFirst bool `toml:"delivery_first"`
 	// LogPath is the directory of the log file, kiteq.log unless LogXML names another. Default "": standard error.
@@ -80,6 +83,8 @@ const (
 	maxInFlight = 90
 	// maxAccept is what the operators' tools can hold.
 	maxAccept = math.MaxInt32
+	// maxNames keeps an answer of /metrics below some hundred MB.
+	maxNames = 100_000
 )
 
 // Default returns the configuration without flags and file.
@@ -87,7 +92,7 @@ func Default() Config {
 	return Config{
 		Bind: ":13800", AdminHost: "127.0.0.1", Topics: []string{"message"},
 		ZKHost: "embedded", BindingsFile: "data/bindings.json", Store: "mmap://data/journal", Sync: map[string]string{},
-		ClusterName: "default_dev", InFlight: session.DefaultInFlight, DrainTimeout: 10 * time.Second,
+		ClusterName: "default_dev", InFlight: session.DefaultInFlight, MetricsNames: 1000, DrainTimeout: 10 * time.Second,
 		Network:     transport.Options{}.WithDefaults(),
 		Lane:        sequence.Options{}.WithDefaults(),
 		Delivery:    deliver.Options{}.WithDefaults(),
@@ -167,6 +172,9 @@ func (c *Config) Validate() error {
 	}
 	if c.InFlight < 1 || c.InFlight > maxInFlight {
 		bad("in_flight %d: use 1 to %d", c.InFlight, maxInFlight)
+	}
+	if c.MetricsNames < 1 || c.MetricsNames > maxNames {
+		bad("metrics_names %d: use 1 to %d", c.MetricsNames, maxNames)
 	}
 	if c.DrainTimeout < 0 || c.DrainTimeout > 10*time.Minute {
 		bad("drain_timeout %v: use 0s to 10m", c.DrainTimeout)

@@ -1,8 +1,8 @@
 package handler
 
 import (
-	"fmt"
 	"strconv"
+	"time"
 
 	"github.com/kiteq/kiteq/handler/session"
 	"github.com/kiteq/kiteq/internal/kite"
@@ -12,7 +12,7 @@ import (
 // Durable answers the publishes of the batches, and the verdicts of clients that know receipts, one write
 // for each connection.
 func (h *Handler) Durable(batches []*kite.Batch) {
-	nowMs := kite.UnixMs(h.now())
+	now := h.now()
 	for _, b := range batches {
 		s, ok := b.Owner.(*session.Session)
 		if !ok {
@@ -22,7 +22,7 @@ func (h *Handler) Durable(batches []*kite.Batch) {
 			s.Answers = session.NewBuffer()
 			h.answered = append(h.answered, s)
 		}
-		s.Answers.B = h.answers(s.Answers.B, s, b, nowMs)
+		s.Answers.B = h.answers(s.Answers.B, s, b, now)
 	}
 	for i, s := range h.answered {
 		send(s, s.Answers)
@@ -41,9 +41,10 @@ func send(s *session.Session, b *session.Buffer) {
 }
 
 // answers appends the StoreAcks of one batch: they took equally long, so most share their feedback.
-func (h *Handler) answers(dst []byte, s *session.Session, b *kite.Batch, nowMs int64) []byte {
+func (h *Handler) answers(dst []byte, s *session.Session, b *kite.Batch, now time.Time) []byte {
 	framing := protocol.Framing(s.Framing)
-	cost := strconv.FormatInt(max(nowMs-b.ReceivedMs, 0), 10)
+	took, stores := now.Sub(b.Received), 0
+	cost := strconv.FormatInt(max(took.Milliseconds(), 0), 10)
 	var class kite.Class
 	var stored string
 	for i := range b.Items {
@@ -57,15 +58,23 @@ func (h *Handler) answers(dst []byte, s *session.Session, b *kite.Batch, nowMs i
 		case !item.Published():
 		case item.Verdict == kite.OK && item.Repeat:
 			dst = protocol.AppendStoreAck(dst, framing, item.Opaque, item.Name, true, stored+" duplicate")
+			stores++
 		case item.Verdict == kite.OK:
 			dst = protocol.AppendStoreAck(dst, framing, item.Opaque, item.Name, true, stored)
+			stores++
 		case item.Verdict == kite.Busy:
-			dst = protocol.AppendStoreAck(dst, framing, item.Opaque, item.Name, false, fmt.Sprintf("%s [%s]", protocol.FeedbackOverflow, h.address))
+			h.refused[RefusedBusy].Add(1)
+			dst = protocol.AppendStoreAck(dst, framing, item.Opaque, item.Name, false, h.overflow())
 		case item.Verdict == kite.TxConflict:
+			h.refused[RefusedConflict].Add(1)
 			dst = protocol.AppendStoreAck(dst, framing, item.Opaque, item.Name, false, protocol.FeedbackConflict+item.Outcome.String())
 		default:
+			h.refused[refusalOf(item.Verdict)].Add(1)
 			dst = protocol.AppendStoreAck(dst, framing, item.Opaque, item.Name, false, protocol.FeedbackNotStored+cost+" "+item.Verdict.String())
 		}
+	}
+	if stores > 0 {
+		h.acked.Observe(took, stores)
 	}
 	return dst
 }

@@ -75,7 +75,7 @@ func BenchmarkAnswer(b *testing.B) {
 			for i := range batches {
 				s := h.Opened(&sink{})
 				s.Framing = uint8(protocol.FramingG)
-				batches[i] = &kite.Batch{Owner: s, ReceivedMs: kite.UnixMs(time.Now()), Items: []kite.Item{{Name: []byte(idLower), Record: kite.Record{Kind: kite.KindMessage}}}}
+				batches[i] = &kite.Batch{Owner: s, Received: time.Now(), Items: []kite.Item{{Name: []byte(idLower), Record: kite.Record{Kind: kite.KindMessage}}}}
 			}
 			b.ReportAllocs()
 			for b.Loop() {

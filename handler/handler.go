@@ -55,6 +55,8 @@ type Handler struct {
 	limiter  *limiter // nil: no limit
 	accepted atomic.Int64
 	stopping atomic.Bool
+	refused  [refusals]atomic.Int64
+	acked    kite.Timings // from the read to the answer that it is stored
 	batches  batchPool
 	acks     ackPool
 	sessions atomic.Uint64

@@ -22,7 +22,7 @@ func (r *read) publish(f *protocol.Frame) {
 	h := r.h
 	head := &m.Header
 	if !r.accept() {
-		r.answer(f, head, false, fmt.Sprintf("%s [%s]", protocol.FeedbackOverflow, h.address))
+		r.reject(f, head, RefusedRate, h.overflow())
 		return
 	}
 	topic := r.topic(head.Topic)
@@ -38,30 +38,30 @@ func (r *read) publish(f *protocol.Frame) {
 	normal, alive := normalise(head, nowMs/1000, dueMs/1000)
 	switch {
 	case h.stopping.Load():
-		r.answer(f, head, false, fmt.Sprintf("%s [%s]", protocol.FeedbackOverflow, h.address))
+		r.reject(f, head, RefusedStopping, h.overflow())
 	case topic == nil:
-		r.answer(f, head, false, protocol.FeedbackTopic)
+		r.reject(f, head, RefusedTopic, protocol.FeedbackTopic)
 	case !valid:
-		r.answer(f, head, false, protocol.FeedbackMessageID)
+		r.reject(f, head, RefusedID, protocol.FeedbackMessageID)
 	case !alive:
-		r.answer(f, head, false, protocol.FeedbackExpired)
+		r.reject(f, head, RefusedExpired, protocol.FeedbackExpired)
 	case len(f.Payload)+normalGrowth > kite.MaxPayload:
-		r.answer(f, head, false, fmt.Sprintf("Message Too Large: %d bytes, at most %d", len(f.Payload), kite.MaxPayload-normalGrowth))
+		r.reject(f, head, RefusedSize, fmt.Sprintf("Message Too Large: %d bytes, at most %d", len(f.Payload), kite.MaxPayload-normalGrowth))
 	case len(head.MessageType) > kite.MaxName:
-		r.answer(f, head, false, fmt.Sprintf("Message Type Too Long: %d bytes, at most %d", len(head.MessageType), kite.MaxName))
+		r.reject(f, head, RefusedSize, fmt.Sprintf("Message Type Too Long: %d bytes, at most %d", len(head.MessageType), kite.MaxName))
 	case len(head.GroupID) > kite.MaxName:
-		r.answer(f, head, false, fmt.Sprintf("Group Id Too Long: %d bytes, at most %d", len(head.GroupID), kite.MaxName))
+		r.reject(f, head, RefusedSize, fmt.Sprintf("Group Id Too Long: %d bytes, at most %d", len(head.GroupID), kite.MaxName))
 	case delay != "":
-		r.answer(f, head, false, delay)
+		r.reject(f, head, RefusedDelay, delay)
 	case head.Fly && !head.Commit:
-		r.answer(f, head, false, protocol.FeedbackFlyUncommitted)
+		r.reject(f, head, RefusedFly, protocol.FeedbackFlyUncommitted)
 	case head.Fly:
 		r.answer(f, head, true, protocol.FeedbackFly)
 		add(r.flying(), f, &m, topic.name, id, normal)
 	default:
 		if r.batch == nil {
 			r.batch = h.batches.get()
-			r.batch.Owner, r.batch.ReceivedMs = r.s, nowMs
+			r.batch.Owner, r.batch.Received = r.s, r.now
 		}
 		add(r.batch, f, &m, topic.name, id, normal)
 		r.batch.Items[len(r.batch.Items)-1].DueMs = dueMs
@@ -169,19 +169,31 @@ func add(b *kite.Batch, f *protocol.Frame, m *protocol.MessageView, topic string
 	}})
 }
 
+// reject answers a publish false and counts why.
+func (r *read) reject(f *protocol.Frame, head *protocol.HeaderView, why Refusal, feedback string) {
+	r.h.refused[why].Add(1)
+	r.answer(f, head, false, feedback)
+}
+
+// overflow is the feedback of whoever should come back later.
+func (h *Handler) overflow() string {
+	return fmt.Sprintf("%s [%s]", protocol.FeedbackOverflow, h.address)
+}
+
 func (r *read) answer(f *protocol.Frame, head *protocol.HeaderView, ok bool, feedback string) {
 	r.reply = protocol.AppendStoreAck(r.reply, r.framing, f.Opaque, head.MessageID, ok, feedback)
 }
 
 // refuse answers every request of the batch, which the lane did not take.
 func (r *read) refuse(code kite.Code) {
-	feedback := fmt.Sprintf("%s [%s]", protocol.FeedbackOverflow, r.h.address)
+	feedback := r.h.overflow()
 	if code != kite.Busy {
 		feedback = protocol.FeedbackNotStored + "0 " + code.String()
 	}
 	for i := range r.batch.Items {
 		item := &r.batch.Items[i]
 		if item.Published() {
+			r.h.refused[refusalOf(code)].Add(1)
 			r.reply = protocol.AppendStoreAck(r.reply, r.framing, item.Opaque, item.Name, false, feedback)
 		} else {
 			r.reply = appendReceipt(r.reply, r.s, item, code)

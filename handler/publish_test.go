@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -220,8 +221,8 @@ func TestDurable(t *testing.T) {
 	item := func(kind kite.Kind, opaque uint32, verdict kite.Code, repeat bool) kite.Item {
 		return kite.Item{Record: kite.Record{Kind: kind}, Opaque: opaque, Name: []byte(idMixed), Verdict: verdict, Repeat: repeat}
 	}
-	batch := func(owner any, ago int64, items ...kite.Item) *kite.Batch {
-		return &kite.Batch{Owner: owner, ReceivedMs: clock.UnixMilli() - ago, Items: items}
+	batch := func(owner any, ago time.Duration, items ...kite.Item) *kite.Batch {
+		return &kite.Batch{Owner: owner, Received: clock.Add(-ago * time.Millisecond), Items: items}
 	}
 	r.Durable([]*kite.Batch{
 		batch(a, 3, item(kite.KindMessage, 0, kite.OK, false), item(kite.KindPrepared, 1, kite.OK, true)),
@@ -264,7 +265,7 @@ func TestAnswersNameTheClass(t *testing.T) {
 	r := newRig(t)
 	r.classes.Topics = map[string]kite.Class{"logs": kite.ClassWritten}
 	s, conn := r.member(protocol.FramingG, "p-a")
-	b := &kite.Batch{Owner: s, ReceivedMs: clock.UnixMilli() - 3}
+	b := &kite.Batch{Owner: s, Received: clock.Add(-3 * time.Millisecond)}
 	for i, topic := range []string{"trade", "logs", "logs", "trade"} {
 		b.Items = append(b.Items, kite.Item{Record: kite.Record{Kind: kite.KindMessage, Topic: topic}, Opaque: uint32(i), Name: []byte(idLower), Repeat: i == 2})
 	}
@@ -286,10 +287,50 @@ func TestBatchReuse(t *testing.T) {
 			t.Fatal(err)
 		}
 		b := r.lane.batches[0]
-		if len(b.Items) != 2 || b.Owner != s || b.ReceivedMs != clock.UnixMilli() || string(b.Items[1].Name) != idLower {
+		if len(b.Items) != 2 || b.Owner != s || !b.Received.Equal(clock) || string(b.Items[1].Name) != idLower {
 			t.Fatalf("read %d: batch of %d items, owner %v", n, len(b.Items), b.Owner)
 		}
 		r.lane.batches = nil
 		b.Release(b)
+	}
+}
+
+// TestRefusalsAreCounted, each by its reason, and those that the lane refuses, too.
+func TestRefusalsAreCounted(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	s, _ := r.member(protocol.FramingG, "p-a")
+	say := func(h *protocol.Header) {
+		t.Helper()
+		if _, err := r.say(s, publish(protocol.FramingG, 1, h)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	say(header(func(h *protocol.Header) { h.Topic = "nothing" }))
+	say(header(func(h *protocol.Header) { h.MessageID = "x" }))
+	say(header(func(h *protocol.Header) { h.ExpiredTime = 1 }))
+	r.lane.refuse = kite.Errorf(kite.Busy, "full")
+	say(header(nil))
+	r.lane.refuse = kite.Errorf(kite.Unavailable, "poisoned")
+	say(header(nil))
+	r.Durable([]*kite.Batch{{Owner: s, Received: clock.Add(-time.Second), Items: []kite.Item{
+		{Record: kite.Record{Kind: kite.KindMessage}, Verdict: kite.Busy},
+		{Record: kite.Record{Kind: kite.KindMessage}, Verdict: kite.TxConflict},
+		{Record: kite.Record{Kind: kite.KindMessage}, Verdict: kite.Unavailable},
+		{Record: kite.Record{Kind: kite.KindMessage}},
+		{Record: kite.Record{Kind: kite.KindCommit}},
+	}}})
+	r.Refuse()
+	say(header(nil))
+	got := r.Stats()
+	want := map[string]int64{
+		"rate": 0, "busy": 2, "stopping": 1, "unavailable": 2, "topic": 1, "id": 1, "expired": 1,
+		"size": 0, "delay": 0, "fly": 0, "conflict": 1,
+	}
+	if !maps.Equal(got.Refused, want) {
+		t.Errorf("%v, want %v", got.Refused, want)
+	}
+	if got.Acked.Count() != 1 || got.Acked.Sum != time.Second {
+		t.Errorf("%d answers took %v together", got.Acked.Count(), got.Acked.Sum)
 	}
 }

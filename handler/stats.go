@@ -1,6 +1,41 @@
 package handler
 
-import "sync/atomic"
+import (
+	"sync/atomic"
+
+	"github.com/kiteq/kiteq/internal/kite"
+)
+
+// Refusal is why a publish was answered false.
+type Refusal int
+
+// The refusals.
+const (
+	RefusedRate        Refusal = iota // over accept_per_second
+	RefusedBusy                       // a queue or the store is full
+	RefusedStopping                   // the broker stops
+	RefusedUnavailable                // the journal takes nothing
+	RefusedTopic                      // not served
+	RefusedID                         // no message id
+	RefusedExpired
+	RefusedSize     // of the message, or of its type or group
+	RefusedDelay    // a time that cannot be
+	RefusedFly      // fly, and not committed
+	RefusedConflict // the id is that of something else
+	refusals
+)
+
+func (r Refusal) String() string {
+	return [...]string{"rate", "busy", "stopping", "unavailable", "topic", "id", "expired", "size", "delay", "fly", "conflict"}[r]
+}
+
+// refusalOf is the refusal of a batch that the lane did not take, or could not write.
+func refusalOf(code kite.Code) Refusal {
+	if code == kite.Busy {
+		return RefusedBusy
+	}
+	return RefusedUnavailable
+}
 
 // Stats is what clients have sent since the start.
 type Stats struct {
@@ -9,14 +44,21 @@ type Stats struct {
 	// Received counts those of them that were to a topic which is served, by topic. A topic that is served
 	// again after it was not begins with 0.
 	Received map[string]int64
+	// Refused counts the publishes that were answered false, by reason.
+	Refused map[string]int64
+	// Acked are those that were answered true after they were stored: from the read that brought them.
+	Acked kite.Timing
 }
 
 // Stats returns the counters, which lag behind the reads under way.
 func (h *Handler) Stats() Stats {
 	topics := *h.topics.Load()
-	s := Stats{Accepted: h.accepted.Load(), Received: make(map[string]int64, len(topics))}
+	s := Stats{Accepted: h.accepted.Load(), Received: make(map[string]int64, len(topics)), Refused: map[string]int64{}, Acked: h.acked.Read()}
 	for name, t := range topics {
 		s.Received[name] = t.received.Load()
+	}
+	for why := range refusals {
+		s.Refused[why.String()] = h.refused[why].Load()
 	}
 	return s
 }

@@ -33,7 +33,7 @@ func (r *read) txAck(f *protocol.Frame) {
 	}
 	if r.batch == nil {
 		r.batch = r.h.batches.get()
-		r.batch.Owner, r.batch.ReceivedMs = r.s, kite.UnixMs(r.now)
+		r.batch.Owner, r.batch.Received = r.s, r.now
 	}
 	b := r.batch
 	at := len(b.Arena)

@@ -269,7 +269,7 @@ func (s *Scheduler) submit(now time.Time, nowMs int64) {
 	if len(b.Items) == 0 {
 		return
 	}
-	b.ReceivedMs = nowMs
+	b.Received = now
 	s.batch = nil
 	if err := s.lane.Submit(b); err != nil {
 		s.log.Debug("messages that are due not submitted, trying again", "err", err)

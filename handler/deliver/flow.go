@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"slices"
 	"sort"
+	"time"
 
 	"github.com/kiteq/kiteq/internal/kite"
 )
@@ -58,6 +59,7 @@ type flow struct {
 
 	acquired int64 // deliveries that the watermark let through
 	flown    int64 // deliveries of fly messages
+	failed   int64 // deliveries that were nacked, not answered in time or lost with their connection
 
 	dirty   bool // is in the shard's list
 	whole   bool // the next progress tells everything
@@ -148,6 +150,8 @@ type pumping struct {
 	flow   *flow
 	budget int
 	visit  func(*kite.Record) bool
+	// storedMs is when the first message was stored that it read, Unix ms.
+	storedMs int64
 }
 
 // pump sends what the flow may send: fly messages, then what is due again, then what is new. It
@@ -176,7 +180,7 @@ func (s *shard) pump(f *flow) bool {
 		f.adopt()
 	}
 	if s.mayRead(f) {
-		if err := s.reader.Read(f.topic, f.cursor, s.pumping.visit); err != nil {
+		if err := s.readOn(f); err != nil {
 			s.log.Error("read failed, the flow waits", "topic", f.topic, "group", f.group, "seq", f.cursor, "err", err)
 			s.wakeLater(f, readAgain, CauseRead)
 			return false
@@ -189,6 +193,18 @@ func (s *shard) pump(f *flow) bool {
 		s.pumpAgain(f)
 	}
 	return s.pumping.budget <= 0 || s.mayRead(f)
+}
+
+// readOn handles messages from the cursor on, and notes how long those that were sent had waited: as long as the
+// first of them, for they come one after the other.
+func (s *shard) readOn(f *flow) error {
+	before := f.acquired
+	s.pumping.storedMs = 0
+	err := s.reader.Read(f.topic, f.cursor, s.pumping.visit)
+	if n := f.acquired - before; n > 0 {
+		s.waited.Observe(time.Duration(s.nowMs-s.pumping.storedMs)*time.Millisecond, int(n))
+	}
+	return err
 }
 
 // pumpAgain sends what was held back or sent before. It returns false when the flow can do no more now.
@@ -216,6 +232,9 @@ func (s *shard) visit(r *kite.Record) bool {
 		return false
 	}
 	s.pumping.budget--
+	if s.pumping.storedMs == 0 {
+		s.pumping.storedMs = r.TimeMs
+	}
 	if r.Seq > f.cursor {
 		s.pass(f, kite.Range{From: f.cursor, To: r.Seq}) // what lay between was trimmed
 	}

@@ -136,6 +136,7 @@ func (s *shard) lose(m kite.Member) {
 // rearm arranges for the slot's message to be sent again, or buries it at its limit.
 func (s *shard) rearm(sl *slot, reason string) {
 	f := sl.flow
+	f.failed++
 	s.remember(sl, reason)
 	if f.breaker.open {
 		sl.attempts-- // it fails for what its group lacks

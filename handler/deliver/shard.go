@@ -28,6 +28,7 @@ type shard struct {
 	standings Standings
 	log       *slog.Logger
 	dropped   atomic.Int64 // fly messages that found no room
+	waited    kite.Timings // from stored to sent for the first time
 
 	mu     sync.Mutex
 	events events

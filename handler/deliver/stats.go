@@ -15,6 +15,8 @@ type FlowStats struct {
 	// Acquired counts the deliveries, every attempt, that the group's watermark let through. Fly messages
 	// are not held to it and counted by Flown.
 	Acquired, Flown int64
+	// Failed counts those of Acquired that were nacked, not answered in time, or lost with their connection.
+	Failed int64
 	// Unsettled is how many messages of the topic the group has not settled, and Lag how many of them the
 	// cursor has not come to.
 	Unsettled, Lag int64
@@ -53,6 +55,28 @@ func (d *Dispatcher) Stats(ctx context.Context) ([]FlowStats, error) {
 	return all, nil
 }
 
+// Totals is what all flows together have done since the start.
+type Totals struct {
+	// Waited is how long messages that were sent for the first time had been stored: those that a flow read
+	// in one go count as long as the first of them. Resolution 1 ms.
+	Waited kite.Timing
+	// Dropped counts the fly messages that nobody could take.
+	Dropped int64
+}
+
+// Totals returns the counters. It waits for nobody.
+func (d *Dispatcher) Totals() (t Totals) {
+	for _, s := range d.shards {
+		waited := s.waited.Read()
+		for i, n := range waited.Counts {
+			t.Waited.Counts[i] += n
+		}
+		t.Waited.Sum += waited.Sum
+		t.Dropped += s.dropped.Load()
+	}
+	return t
+}
+
 // stats describes the shard's flows.
 func (s *shard) stats() []FlowStats {
 	inFlight, armed := map[*flow]int{}, map[*flow]int{}
@@ -70,7 +94,7 @@ func (s *shard) stats() []FlowStats {
 	for key, f := range s.flows {
 		st := FlowStats{
 			Topic: f.topic, Group: f.group, Bound: f.bound, Durable: f.durable,
-			Acquired: f.acquired, Flown: f.flown, Unsettled: f.unsettled(), Lag: max(0, int64(f.head)-int64(f.cursor)),
+			Acquired: f.acquired, Flown: f.flown, Failed: f.failed, Unsettled: f.unsettled(), Lag: max(0, int64(f.head)-int64(f.cursor)),
 			InFlight: inFlight[f], Armed: armed[f] + len(f.due), Requeued: len(f.waiting) + len(f.open),
 			Paused: f.pausedMs > 0, BreakerOpen: f.breaker.open, OfflineMs: f.peers.offlineMs,
 		}

@@ -52,7 +52,7 @@ func TestStats(t *testing.T) {
 
 		r.nack("s-a", sent[0])
 		r.expect("again", 1)
-		a.Acquired = 5
+		a.Acquired, a.Failed = 5, 1
 		r.stats("an attempt more", a, off, v)
 
 		r.fly("one", time.Hour) // to those who are there: s-a has no credit left

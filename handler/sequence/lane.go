@@ -69,6 +69,7 @@ type Lane struct {
 	delayed   atomic.Int64 // messages that wait
 	appended  int64        // bytes since the last checkpoint
 	reclaimed time.Time
+	counts    counters
 }
 
 // Open replays the journal. The lane answers nothing before Run. A class of Options.Classes that the
@@ -125,7 +126,10 @@ func (l *Lane) Submit(b *kite.Batch) error {
 }
 
 // Depth returns how many items wait.
-func (l *Lane) Depth() int { return l.inbox.depth() }
+func (l *Lane) Depth() int {
+	items, _ := l.inbox.depth()
+	return items
+}
 
 // Conflicts returns how many decisions were refused since the start because the opposite stands.
 func (l *Lane) Conflicts() int64 { return l.conflicts.Load() }
@@ -178,6 +182,7 @@ func (l *Lane) fit(batches []*kite.Batch) int {
 }
 
 func (l *Lane) handle(batches []*kite.Batch) {
+	defer l.counts.worked(time.Now())
 	nowMs := kite.UnixMs(l.now())
 	for _, b := range batches {
 		for i := range b.Items {
@@ -206,7 +211,9 @@ func (l *Lane) commit() {
 	if len(t.records) == 0 {
 		return // repeats and refusals carry their verdicts already
 	}
+	begin := time.Now()
 	err := l.journal.Append(t.records)
+	l.counts.appended.Observe(time.Since(begin), 1)
 	if errors.Is(err, store.ErrFull) && l.reclaim() {
 		err = l.journal.Append(t.records)
 	}
@@ -217,7 +224,9 @@ func (l *Lane) commit() {
 		if l.options.DeliverFirst && len(t.heads) > 0 {
 			l.grown.Grown(t.heads)
 		}
+		begin = time.Now()
 		err = l.journal.Sync(t.class)
+		l.counts.synced.Observe(time.Since(begin), 1)
 	}
 	if err != nil {
 		code := kite.Unavailable
@@ -406,8 +415,8 @@ func (i *inbox) close() {
 	i.wake.Signal()
 }
 
-func (i *inbox) depth() int {
+func (i *inbox) depth() (items int, bytes int64) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	return i.items
+	return i.items, i.bytes
 }

@@ -1,5 +1,7 @@
 package kite
 
+import "time"
+
 // Batch is what one read of one connection, or one turn of a flow, asks the lane to journal.
 // Whoever submits it gives it away until the lane hands it to its sinks; after the last sink it
 // goes back to Release.
@@ -9,8 +11,8 @@ type Batch struct {
 	Items []Item
 	// Arena holds the bytes that Items point into.
 	Arena []byte
-	// ReceivedMs is when the requests came in, Unix ms.
-	ReceivedMs int64
+	// Received is when the requests came in.
+	Received time.Time
 	// Release takes the batch back for reuse; nil means nobody wants it.
 	Release func(*Batch)
 }
@@ -33,5 +35,5 @@ type Item struct {
 // Reset empties the batch and keeps its memory.
 func (b *Batch) Reset() {
 	clear(b.Items)
-	b.Owner, b.Items, b.Arena, b.ReceivedMs = nil, b.Items[:0], b.Arena[:0], 0
+	b.Owner, b.Items, b.Arena, b.Received = nil, b.Items[:0], b.Arena[:0], time.Time{}
 }

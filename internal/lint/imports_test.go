@@ -24,7 +24,7 @@ var table = []row{
 	{"internal/demo", []string{"client", "client/barrier", "internal/operate"}},
 	// L4: the assembly and the configuration
 	{"server", []string{
-		"conf", "handler/...", "server/transport", "server/admin", "registry/...", "store/...",
+		"conf", "handler/...", "server/transport", "server/admin", "server/metrics", "registry/...", "store/...",
 		"internal/kite", "internal/operate", "internal/protocol",
 	}},
 	{"conf", []string{
@@ -36,6 +36,7 @@ var table = []row{
 	{"handler/webhook", []string{"internal/protocol", "internal/kite"}},
 	{"server/transport", []string{"handler/session", "internal/protocol", "internal/kite"}},
 	{"server/admin", []string{"handler/session", "internal/operate", "internal/protocol", "internal/kite"}},
+	{"server/metrics", []string{"internal/kite"}},
 	// L2: the parts, which do not know each other
 	{"handler/session", []string{"internal/kite"}},
 	{"handler/exchange", []string{"internal/kite"}},
@@ -85,25 +86,26 @@ var table = []row{
 // homes says which packages may import a module of others: where it is used is where it is known.
 // What is not named here is not a dependency yet.
 var homes = map[string][]string{
-	"github.com/BurntSushi/toml":     {"conf"},
-	"github.com/go-zookeeper/zk":     {"registry/zk", "registry/registrytest", "internal/zktest", "cmd/kiteqctl"},
-	"github.com/panjf2000/gnet/v2":   {"server/transport"},
-	"github.com/spf13/cobra":         {"cmd/..."},
-	"github.com/schollz/progressbar": {"cmd/..."},
-	"golang.org/x/term":              {"cmd/..."},
-	"github.com/spf13/pflag":         {"cmd/..."},
-	"google.golang.org/protobuf":     {"internal/protocol/...", "client/compat/protocol", "client/clienttest/original"},
-	"github.com/klauspost/compress":  {"internal/protocol"},
-	"github.com/DeRuina/timberjack":  {"conf"},
-	"go.yaml.in/yaml/v3":             {"registry/file"},
-	"go.uber.org/goleak":             {"registry/registrytest", "store/storetest", "internal/zktest"},
-	"github.com/google/go-cmp":       {"registry/registrytest", "store/storetest", "client/clienttest"},
-	"pgregory.net/rapid":             {"registry/registrytest", "store/storetest"},
-	"golang.org/x/sync":              {"..."},
-	"golang.org/x/sys":               {"..."},
-	"github.com/go-sql-driver/mysql": {"store/mysql/...", "client/internal/dbtest"},
-	"github.com/lib/pq":              {"client/internal/dbtest"},
-	"github.com/mattn/go-sqlite3":    {"client/internal/dbtest", "internal/demo"},
+	"github.com/BurntSushi/toml":          {"conf"},
+	"github.com/go-zookeeper/zk":          {"registry/zk", "registry/registrytest", "internal/zktest", "cmd/kiteqctl"},
+	"github.com/panjf2000/gnet/v2":        {"server/transport"},
+	"github.com/prometheus/client_golang": {"server/metrics"},
+	"github.com/spf13/cobra":              {"cmd/..."},
+	"github.com/schollz/progressbar":      {"cmd/..."},
+	"golang.org/x/term":                   {"cmd/..."},
+	"github.com/spf13/pflag":              {"cmd/..."},
+	"google.golang.org/protobuf":          {"internal/protocol/...", "client/compat/protocol", "client/clienttest/original"},
+	"github.com/klauspost/compress":       {"internal/protocol"},
+	"github.com/DeRuina/timberjack":       {"conf"},
+	"go.yaml.in/yaml/v3":                  {"registry/file"},
+	"go.uber.org/goleak":                  {"registry/registrytest", "store/storetest", "internal/zktest"},
+	"github.com/google/go-cmp":            {"registry/registrytest", "store/storetest", "client/clienttest"},
+	"pgregory.net/rapid":                  {"registry/registrytest", "store/storetest"},
+	"golang.org/x/sync":                   {"..."},
+	"golang.org/x/sys":                    {"..."},
+	"github.com/go-sql-driver/mysql":      {"store/mysql/...", "client/internal/dbtest"},
+	"github.com/lib/pq":                   {"client/internal/dbtest"},
+	"github.com/mattn/go-sqlite3":         {"client/internal/dbtest", "internal/demo"},
 
 	"github.com/HdrHistogram/hdrhistogram-go": {"cmd/kiteq-bench"},
 }

@@ -56,6 +56,7 @@ func (s *Server) routes(broker Broker, d *desk) http.Handler {
 		topics, err := broker.Reload(r.Context())
 		answer(w, newReloaded(topics, err))
 	})
+	mux.Handle("GET /metrics", broker.Metrics())
 	d.register(mux)
 	mux.HandleFunc("/debug/pprof/", pprof.Index)
 	mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)

@@ -56,6 +56,8 @@ func (f *fake) Reload(context.Context) ([]string, error) {
 	return f.topics, f.reload
 }
 
+func (f *fake) Metrics() http.Handler { return http.NotFoundHandler() }
+
 // listen runs a server on a free port. Nothing samples: the test does.
 func listen(t *testing.T, f *fake) (s *Server, url string) {
 	t.Helper()

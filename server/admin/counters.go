@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"math"
+	"net/http"
 	"runtime"
 	"slices"
 	"time"
@@ -19,6 +20,8 @@ type Broker interface {
 	// Reload reads the configuration again and returns the topics that are served now. After an error
 	// the old ones are.
 	Reload(ctx context.Context) (topics []string, err error)
+	// Metrics answers /metrics.
+	Metrics() http.Handler
 }
 
 // Counters is a broker at one moment. What is called a count grows from the start on.
