@@ -7,7 +7,6 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
 	"os/signal"
 	"strings"
@@ -47,6 +46,7 @@ func run(args []string) error {
 	err = server.Serve(ctx, config, server.Control{
 		Reload:   func() (conf.Config, error) { return conf.Load(args, io.Discard) },
 		DumpHeap: dumps,
-	}, slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: log.Level})))
+		Level:    log.Level,
+	}, log.Logger())
 	return errors.Join(err, log.Close())
 }

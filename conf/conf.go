@@ -61,6 +61,10 @@ type Config struct {
 	LogPath string `toml:"log_path"`
 	// LogXML is a log4go file of the original KiteQ, of which the level and the file name count. Default "".
 	LogXML string `toml:"log_xml"`
+	// LogLevel is what is logged at least: debug, info, warn or error. Default "": that of LogXML, or info.
+	LogLevel string `toml:"log_level"`
+	// LogFormat is how a line is written: text or json. Default text.
+	LogFormat string `toml:"log_format"`
 	// InFlight is how many unanswered deliveries a connection may have. Default 32, 1 to 90: old Go
 	// clients stop reading at 100.
 	InFlight int `toml:"in_flight"`
@@ -92,7 +96,7 @@ func Default() Config {
 	return Config{
 		Bind: ":13800", AdminHost: "127.0.0.1", Topics: []string{"message"},
 		ZKHost: "embedded", BindingsFile: "data/bindings.json", Store: "mmap://data/journal", Sync: map[string]string{},
-		ClusterName: "default_dev", InFlight: session.DefaultInFlight, MetricsNames: 1000, DrainTimeout: 10 * time.Second,
+		ClusterName: "default_dev", InFlight: session.DefaultInFlight, MetricsNames: 1000, LogFormat: formatText, DrainTimeout: 10 * time.Second,
 		Network:     transport.Options{}.WithDefaults(),
 		Lane:        sequence.Options{}.WithDefaults(),
 		Delivery:    deliver.Options{}.WithDefaults(),
@@ -164,6 +168,12 @@ func (c *Config) Validate() error {
 		bad("-db %w", err)
 	}
 	c.validateSync(bad)
+	if _, err := ParseLevel(c.LogLevel); err != nil && c.LogLevel != "" {
+		problems = append(problems, err)
+	}
+	if c.LogFormat != formatText && c.LogFormat != formatJSON {
+		bad("log_format %.32q: use text or json", c.LogFormat)
+	}
 	if _, err := ParseRegistry(c.ZKHost); err != nil {
 		bad("-zkhost %w", err)
 	}

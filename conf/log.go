@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"github.com/DeRuina/timberjack"
+
+	"github.com/kiteq/kiteq/internal/kite"
 )
 
 // The log file is rotated at this size, MiB, and so many old ones are kept.
@@ -18,16 +20,33 @@ const (
 	logKept = 5
 )
 
+// What LogFormat may be.
+const (
+	formatText = "text"
+	formatJSON = "json"
+)
+
 // logName is the log file's name when nobody gives one.
 const logName = "kiteq.log"
 
 // Log is where the log goes.
 type Log struct {
 	io.Writer
-	Level slog.Level
+	// Level is what is logged at least. It may be changed at any time.
+	Level *slog.LevelVar
 	// File is the log file's path, "" when the log goes to the given writer.
-	File  string
-	close func() error
+	File   string
+	format string
+	close  func() error
+}
+
+// Logger returns a logger that writes here.
+func (l *Log) Logger() *slog.Logger {
+	o := &slog.HandlerOptions{Level: l.Level}
+	if l.format == formatJSON {
+		return slog.New(slog.NewJSONHandler(l, o))
+	}
+	return slog.New(slog.NewTextHandler(l, o))
 }
 
 // Close releases the log file. Nothing may be written afterwards.
@@ -42,13 +61,12 @@ func (l *Log) Close() error {
 // LogPath replaces the directory that LogXML names. A file that cannot be written is an error now, not at
 // the first line.
 func OpenLog(c Config, otherwise io.Writer) (*Log, error) {
-	l := &Log{Writer: otherwise, Level: slog.LevelInfo}
-	if c.LogXML != "" {
-		var err error
-		if l.Level, l.File, err = readLog4go(c.LogXML); err != nil {
-			return nil, fmt.Errorf("-logxml %s: %w", c.LogXML, err)
-		}
+	level, file, err := c.levelAndFile()
+	if err != nil {
+		return nil, err
 	}
+	l := &Log{Writer: otherwise, Level: new(slog.LevelVar), File: file, format: c.LogFormat}
+	l.Level.Set(level)
 	if c.LogPath != "" {
 		name := logName
 		if l.File != "" {
@@ -69,9 +87,42 @@ func OpenLog(c Config, otherwise io.Writer) (*Log, error) {
 	if err := probe.Close(); err != nil {
 		return nil, fmt.Errorf("log file: %w", err)
 	}
-	file := &timberjack.Logger{Filename: l.File, MaxSize: logMiB, MaxBackups: logKept, FileMode: 0o644}
-	l.Writer, l.close = file, file.Close
+	rotated := &timberjack.Logger{Filename: l.File, MaxSize: logMiB, MaxBackups: logKept, FileMode: 0o644}
+	l.Writer, l.close = rotated, rotated.Close
 	return l, nil
+}
+
+// Level returns the level of LogLevel, or else of LogXML, or else Info.
+func (c *Config) Level() (slog.Level, error) {
+	level, _, err := c.levelAndFile()
+	return level, err
+}
+
+func (c *Config) levelAndFile() (level slog.Level, file string, err error) {
+	if c.LogXML != "" {
+		if level, file, err = readLog4go(c.LogXML); err != nil {
+			return 0, "", fmt.Errorf("-logxml %s: %w", c.LogXML, err)
+		}
+	}
+	if c.LogLevel != "" {
+		level, err = ParseLevel(c.LogLevel)
+	}
+	return level, file, err
+}
+
+// ParseLevel reads debug, info, warn or error.
+func ParseLevel(text string) (slog.Level, error) {
+	switch text {
+	case "debug":
+		return slog.LevelDebug, nil
+	case "info":
+		return slog.LevelInfo, nil
+	case "warn":
+		return slog.LevelWarn, nil
+	case "error":
+		return slog.LevelError, nil
+	}
+	return 0, kite.Errorf(kite.Invalid, "log_level %.32q: use debug, info, warn or error", text)
 }
 
 // log4go is a configuration of the logger that the original KiteQ used. Only what OpenLog asks for is read.

@@ -2,7 +2,9 @@ package conf
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -47,8 +49,8 @@ func TestOpenLog(t *testing.T) {
 			t.Errorf("%s: %v", test.name, err)
 			continue
 		}
-		if l.File != test.file || l.Level != test.level {
-			t.Errorf("%s: file %q, level %s; want %q, %s", test.name, l.File, l.Level, test.file, test.level)
+		if l.File != test.file || l.Level.Level() != test.level {
+			t.Errorf("%s: file %q, level %s; want %q, %s", test.name, l.File, l.Level.Level(), test.file, test.level)
 		}
 		slog.New(slog.NewTextHandler(l, nil)).Info("a line")
 		if err := l.Close(); err != nil {
@@ -184,4 +186,35 @@ func FuzzLog4go(f *testing.F) {
 			t.Errorf("level %d", level)
 		}
 	})
+}
+
+// TestLogLevelAndFormat: log_level wins over the log4go file, and JSON lines are JSON.
+func TestLogLevelAndFormat(t *testing.T) {
+	t.Parallel()
+	var out bytes.Buffer
+	l, err := OpenLog(Config{LogXML: "testdata/log.xml", LogPath: t.TempDir(), LogLevel: "error", LogFormat: "json"}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Writer = &out
+	log := l.Logger()
+	log.Warn("hidden")
+	l.Level.Set(slog.LevelDebug)
+	log.Debug("shown", "topic", "a\nb")
+	var line struct{ Level, Msg, Topic string }
+	if err := json.Unmarshal(out.Bytes(), &line); err != nil || line.Level != "DEBUG" || line.Msg != "shown" || line.Topic != "a\nb" {
+		t.Errorf("%+v, %v in %s", line, err, &out)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for args, want := range map[string]string{"log_level = \"loud\"": `log_level "loud"`, "log_format = \"xml\"": `log_format "xml"`} {
+		path := filepath.Join(t.TempDir(), "kiteq.toml")
+		if err := os.WriteFile(path, []byte(args), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Load([]string{"-configPath=" + path}, io.Discard); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", args, err)
+		}
+	}
 }

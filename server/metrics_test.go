@@ -58,7 +58,9 @@ func TestMetrics(t *testing.T) {
 			return ""
 		})
 	}
-	flow := func(name, value string) string { return `kiteq_deliver_` + name + `\{group="s-all",topic="trade"\} ` + value }
+	flow := func(name, value string) string {
+		return `kiteq_deliver_` + name + `\{group="s-all",topic="trade"\} ` + value
+	}
 	expect("one is in flight",
 		`kiteq_broker_ready 1`, `kiteq_registry_ready 1`, `kiteq_journal_poisoned 0`,
 		`kiteq_publish_received_total\{topic="trade"\} 10`, `kiteq_topic_messages_total\{topic="trade"\} 10`,

@@ -39,6 +39,8 @@ type Control struct {
 	Reload func() (conf.Config, error)
 	// DumpHeap asks for a heap profile, each time that something comes.
 	DumpHeap <-chan os.Signal
+	// Level is what is logged at least.
+	Level *slog.LevelVar
 }
 
 // Server is one broker: every part, made but not started.

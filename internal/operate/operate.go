@@ -23,6 +23,13 @@ type Note struct {
 	Reason string `json:"reason,omitempty"`
 }
 
+// Log is what the log shows, and the body of the PUT that changes it.
+type Log struct {
+	// Level is debug, info, warn or error.
+	Level string `json:"level"`
+	By    string `json:"by,omitempty"` // only in the body
+}
+
 // Seek is the body of a seek. One of Seq and Time says where the group goes on.
 type Seek struct {
 	Note

@@ -58,6 +58,7 @@ func (s *Server) routes(broker Broker, d *desk) http.Handler {
 	})
 	mux.Handle("GET /metrics", broker.Metrics())
 	d.register(mux)
+	registerLog(mux, broker)
 	mux.HandleFunc("/debug/pprof/", pprof.Index)
 	mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
 	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)

@@ -29,6 +29,8 @@ type fake struct {
 	topics   []string
 	reload   error
 	asked    int
+	level    string
+	by       string // of level
 }
 
 func (f *fake) set(change func()) {
@@ -54,6 +56,22 @@ func (f *fake) Reload(context.Context) ([]string, error) {
 	defer f.mu.Unlock()
 	f.asked++
 	return f.topics, f.reload
+}
+
+func (f *fake) LogLevel() string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.level
+}
+
+func (f *fake) SetLogLevel(level, by string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if level == "loud" {
+		return kite.Errorf(kite.Invalid, "log_level %q", level)
+	}
+	f.level, f.by = level, by
+	return nil
 }
 
 func (f *fake) Metrics() http.Handler { return http.NotFoundHandler() }

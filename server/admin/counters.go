@@ -20,6 +20,10 @@ type Broker interface {
 	// Reload reads the configuration again and returns the topics that are served now. After an error
 	// the old ones are.
 	Reload(ctx context.Context) (topics []string, err error)
+	// LogLevel returns what is logged at least: debug, info, warn or error. SetLogLevel changes it until the
+	// configuration does.
+	LogLevel() string
+	SetLogLevel(level, by string) error
 	// Metrics answers /metrics.
 	Metrics() http.Handler
 }

@@ -51,7 +51,7 @@ func (d *desk) register(mux *http.ServeMux) {
 func serve(w http.ResponseWriter, r *http.Request, work func(r *http.Request) (any, error)) {
 	ctx, cancel := context.WithTimeout(r.Context(), patience)
 	defer cancel()
-	if r.Method == http.MethodPost {
+	if r.Method != http.MethodGet {
 		if foreign(r) {
 			reply(w, http.StatusForbidden, operate.Error{Error: "the page that sends this is not of this broker: origin " + r.Header.Get("Origin")})
 			return
