@@ -113,7 +113,7 @@ func (l *link) serve(ctx context.Context) error {
 func (l *link) connect(ctx context.Context) (*conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, l.options.ConnectTimeout)
 	defer cancel()
-	nc, err := l.options.Dialer(ctx, l.addr)
+	nc, err := l.options.dial(ctx, l.addr)
 	if err != nil {
 		return nil, err
 	}

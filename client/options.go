@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -82,7 +83,14 @@ type Options struct {
 	// to MaxDecompressed bytes, and those that cannot be are refused with the reason.
 	RawSnappy bool
 
-	// Dialer opens the connections to brokers; it is the place for TLS. Default: TCP.
+	// TLS makes the connections to brokers speak TLS: its roots and, where brokers ask for one, the client's
+	// certificate. Without a ServerName the broker's certificate must be good for the address that is dialled.
+	// Default nil: plain TCP.
+	TLS *tls.Config
+	// TLSPort is the port on which brokers speak TLS, where the registry names their plain one. Default 0:
+	// the port that the registry, or Brokers, names.
+	TLSPort int
+	// Dialer opens the connections to brokers, under TLS if that is set. Default: TCP.
 	Dialer func(ctx context.Context, addr string) (net.Conn, error)
 	// Log gets connection changes at Info, and what was ignored at Debug. Default: nothing.
 	Log *slog.Logger
@@ -156,6 +164,9 @@ func (o Options) Validate() error {
 		if m == nil {
 			problem("Middleware %d of %d is nil: leave it out", i, len(o.Middleware))
 		}
+	}
+	if o.TLSPort < 0 || o.TLSPort > 65535 || o.TLSPort != 0 && o.TLS == nil {
+		problem("TLSPort %d: use a port, with TLS, or 0 for that of the address", o.TLSPort)
 	}
 	o.checkRanges(problem)
 	return errors.Join(bad...)

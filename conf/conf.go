@@ -73,6 +73,7 @@ type Config struct {
 	DrainTimeout time.Duration `toml:"drain_timeout"`
 
 	Network     transport.Options `toml:"network"`
+	TLS         transport.TLS     `toml:"tls"`
 	Lane        sequence.Options  `toml:"lane"`
 	Delivery    deliver.Options   `toml:"delivery"`
 	Transaction txn.Options       `toml:"transaction"`
@@ -189,13 +190,18 @@ func (c *Config) Validate() error {
 	if c.DrainTimeout < 0 || c.DrainTimeout > 10*time.Minute {
 		bad("drain_timeout %v: use 0s to 10m", c.DrainTimeout)
 	}
-	problems = append(problems, c.Network.Validate(), c.Lane.Validate(), c.Delivery.Validate(), c.Transaction.Validate(), c.Webhook.Validate())
+	problems = append(problems, c.Network.Validate(), c.TLS.Validate(), c.Lane.Validate(), c.Delivery.Validate(), c.Transaction.Validate(), c.Webhook.Validate())
 	return errors.Join(problems...)
 }
 
 func (c *Config) validateAddrs(bad func(format string, args ...any)) {
 	if err := checkAddr(c.Bind); err != nil {
 		bad("-bind %q: %w", c.Bind, err)
+	}
+	if c.TLS.Listen != "" {
+		if err := checkAddr(c.TLS.Listen); err != nil {
+			bad("tls listen %q: %w", c.TLS.Listen, err)
+		}
 	}
 	if c.Advertise != "" {
 		if host, _, err := net.SplitHostPort(c.Advertise); err != nil || net.ParseIP(host).To4() == nil {

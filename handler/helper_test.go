@@ -40,6 +40,7 @@ func (c *conn) Write(b *session.Buffer) {
 
 func (c *conn) Writable() bool     { return !c.choked }
 func (c *conn) Close(error)        {}
+func (c *conn) Run(work func())    { work() }
 func (c *conn) RemoteAddr() string { return "127.0.0.1:4711" }
 
 // lane keeps what is submitted, or refuses it.

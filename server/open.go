@@ -156,6 +156,13 @@ func (s *Server) host(ctx context.Context, journal store.SharedJournal) error {
 	c.Network.Addr = c.Bind
 	address, _, err := net.SplitHostPort(s.advertised)
 	_, port, _ := net.SplitHostPort(c.Bind)
+	if c.TLS.Listen != "" {
+		host, _, _ := net.SplitHostPort(c.TLS.Listen)
+		c.TLS.Listen = net.JoinHostPort(host, "0")
+	}
+	if c.TLS.Only {
+		port = "0" // what the system chooses for TLS
+	}
 	if err != nil {
 		return errors.Join(err, journal.Close())
 	}
@@ -197,7 +204,11 @@ func advertised(c conf.Config) (string, error) {
 	if c.Advertise != "" {
 		return c.Advertise, nil
 	}
-	host, port, err := net.SplitHostPort(c.Bind)
+	listen := c.Bind
+	if c.TLS.Only {
+		listen = c.TLS.Listen
+	}
+	host, port, err := net.SplitHostPort(listen)
 	if err != nil {
 		return "", err
 	}

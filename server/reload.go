@@ -16,8 +16,8 @@ type reloaded struct {
 	err    error
 }
 
-// Reload reads the configuration again and serves the topics that it names. Everything else in it counts
-// from the next start on. It returns the topics that are served now; after an error the old ones are.
+// Reload reads the configuration again and serves the topics that it names, with the certificates that lie
+// there now. Everything else in it counts from the next start on. It returns the topics that are served now; after an error the old ones are.
 func (s *Server) Reload(ctx context.Context) ([]string, error) {
 	if s.control.Reload == nil {
 		return nil, kite.Errorf(kite.Unavailable, "this broker was not started from a configuration that can be read again")
@@ -41,6 +41,9 @@ func (s *Server) Reload(ctx context.Context) ([]string, error) {
 // reload runs in the goroutine of Run, which owns the crew.
 func (s *Server) reload(ctx context.Context, crew *crew) reloaded {
 	c, err := s.control.Reload()
+	if s.certificates != nil && err == nil {
+		_, err = s.certificates.Reload()
+	}
 	if again, ok := s.registry.(interface{ Reload(context.Context) error }); ok && err == nil {
 		err = again.Reload(ctx) // a registry file is read with the configuration
 	}

@@ -65,7 +65,9 @@ type Server struct {
 	hooks      *webhook.Hooks
 	scheduler  *delay.Scheduler
 	transport  *transport.Transport
-	admin      *admin.Server // nil without
+	// certificates are nil when nobody speaks TLS.
+	certificates *transport.Certificates
+	admin        *admin.Server // nil without
 
 	advertised string
 	madeMs     int64                    // when New was called, Unix ms
@@ -129,6 +131,11 @@ func assembled(c conf.Config, control Control, address string, journal store.Jou
 	if s.lane, err = sequence.Open(c.Lane, s.journal, router{s.exchange, s}, log); err != nil {
 		return nil, err
 	}
+	if c.TLS.Listen != "" || c.TLS.Admin {
+		if s.certificates, err = transport.LoadCertificates(c.TLS, log); err != nil {
+			return nil, err
+		}
+	}
 	if err = s.openRegistry(); err != nil {
 		return nil, err
 	}
@@ -179,6 +186,9 @@ func (s *Server) assemble() {
 	s.lane.Follow(s.dispatcher)
 	s.handler.Connect(s.lane, s.dispatcher, s.checker)
 	s.transport = transport.New(c.Network, s.handler, s.log)
+	if c.TLS.Listen != "" {
+		s.transport.Secure(c.TLS, s.certificates)
+	}
 }
 
 // Started is closed when clients can find the broker.
@@ -186,6 +196,9 @@ func (s *Server) Started() <-chan struct{} { return s.started }
 
 // Addr returns the address that clients dial, once Started.
 func (s *Server) Addr() string { return s.advertised }
+
+// SecureAddr returns the address for TLS, once Started, or "".
+func (s *Server) SecureAddr() string { return s.transport.SecureAddr() }
 
 // AdminAddr returns the address of the health checks, or "".
 func (s *Server) AdminAddr() string {
@@ -257,7 +270,7 @@ func (s *Server) Run(ctx context.Context) error {
 		}
 		s.serving.Store(true)
 		close(s.started)
-		s.log.Info("broker serves", "addr", s.advertised, "admin", s.AdminAddr(), "topics", s.config.Topics,
+		s.log.Info("broker serves", "addr", s.advertised, "tls", s.transport.SecureAddr(), "admin", s.AdminAddr(), "topics", s.config.Topics,
 			"class", string(s.journal.Class()), "sync", s.config.Sync, "registry", zk.Redacted(s.config.ZKHost), "cluster", s.config.ClusterName)
 		err = s.serve(ctx, crew)
 	}

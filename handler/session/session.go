@@ -18,6 +18,9 @@ type Conn interface {
 	Writable() bool
 	// Close ends the connection after what was written; reason goes to the log.
 	Close(reason error)
+	// Run calls work where the session's requests are handled: never beside one of them or after its end. It
+	// may return before; when the connection is gone, work is never called. It must not be called there itself.
+	Run(work func())
 	// RemoteAddr is the peer's "ip:port".
 	RemoteAddr() string
 }

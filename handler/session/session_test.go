@@ -16,6 +16,7 @@ type conn struct {
 
 func (c *conn) Write(b *Buffer)    { b.Recycle() }
 func (c *conn) Close(error)        {}
+func (c *conn) Run(work func())    { work() }
 func (c *conn) RemoteAddr() string { return "127.0.0.1:1" }
 func (c *conn) Writable() bool {
 	c.mu.Lock()

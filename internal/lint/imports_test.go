@@ -76,6 +76,7 @@ var table = []row{
 	{"client/compat", []string{"client", "client/compat/protocol", "client/compat/registry", "internal/protocol"}},
 	{"client/compat/protocol", []string{"internal/protocol/wire"}},
 	{"client/compat/registry", nil},
+	{"internal/tlstest", nil},
 	{"internal/zktest", []string{"registry", "registry/zk", "registry/registrytest", "internal/kite"}},
 	{"internal/e2e", []string{"client", "conf", "server", "registry/...", "store/...", "internal/operate", "internal/protocol", "internal/kite"}},
 	{"internal/interop", nil}, // what its tests know is in its TestIndependence

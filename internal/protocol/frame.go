@@ -73,13 +73,18 @@ func (f Framing) Next(buf []byte) (Frame, int, error) {
 	}, size, nil
 }
 
+// Overhead returns how many bytes of a frame are not its payload.
+func (f Framing) Overhead() int {
+	if f == FramingL {
+		return prefixSize + headSize
+	}
+	return headSize
+}
+
 // Size returns how large on the wire the frame is that buf begins with, bytes, or 0 when its header is
 // not complete. It believes what Next would accept: call that first.
 func (f Framing) Size(buf []byte) int {
-	start := headSize
-	if f == FramingL {
-		start += prefixSize
-	}
+	start := f.Overhead()
 	if len(buf) < start {
 		return 0
 	}

@@ -181,6 +181,7 @@ func (c *conn) Write(b *session.Buffer) {
 
 func (c *conn) Writable() bool     { return true }
 func (c *conn) Close(error)        {}
+func (c *conn) Run(work func())    { work() }
 func (c *conn) RemoteAddr() string { return c.name }
 
 func (w *world) connect(name, group string, framing protocol.Framing) {

@@ -6,6 +6,7 @@ import (
 	"net"
 	"strconv"
 	"testing"
+	"time"
 
 	"github.com/panjf2000/gnet/v2"
 
@@ -42,8 +43,11 @@ type payloads struct{ sizes []int }
 func (p *payloads) Opened(c session.Conn) *session.Session { return session.New(1, c) }
 func (p *payloads) Closed(*session.Session)                {}
 func (p *payloads) Writable(*session.Session)              {}
-func (p *payloads) Frames(_ *session.Session, frames []protocol.Frame, reply []byte) ([]byte, error) {
+func (p *payloads) Frames(s *session.Session, frames []protocol.Frame, reply []byte) ([]byte, error) {
 	for _, f := range frames {
+		if f.Command == protocol.CmdConnMeta {
+			session.NewDirectory(0).Join(s, "g", 0, time.Now())
+		}
 		p.sizes = append(p.sizes, len(f.Payload))
 	}
 	return reply, nil

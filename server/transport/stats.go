@@ -8,6 +8,11 @@ type Stats struct {
 	Reads, ReadBytes   int64
 	Writes, WriteBytes int64
 	Connections        int
+	// Refused counts connections over max_connections or max_connections_per_address, Handshakes those with
+	// which TLS failed.
+	Refused, Handshakes int64
+	// Partial is how many bytes of frames that are not whole all connections hold.
+	Partial int64
 }
 
 // counters are added to once a read and once a write.
@@ -29,5 +34,6 @@ func (t *Transport) Stats() Stats {
 	return Stats{
 		Reads: c.reads.Load(), ReadBytes: c.readBytes.Load(),
 		Writes: c.writes.Load(), WriteBytes: c.writeBytes.Load(), Connections: t.Connections(),
+		Refused: t.door.refused.Load(), Handshakes: t.handshakes.Load(), Partial: t.held.Load(),
 	}
 }

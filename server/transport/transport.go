@@ -34,17 +34,21 @@ type Handler interface {
 type Transport struct {
 	gnet.BuiltinEventEngine
 
-	options Options
-	handler Handler
-	log     *slog.Logger
-	engine  gnet.Engine
-	addr    string
-	ready   chan struct{}
-	scratch sync.Pool // *reading
+	options      Options
+	tls          TLS
+	certificates *Certificates // nil: no TLS
+	handler      Handler
+	log          *slog.Logger
+	engine       gnet.Engine
+	addr, secure string
+	ready        chan struct{}
+	scratch      sync.Pool // *reading
+	door         *door
+	held         atomic.Int64 // bytes of frames that are not whole, of all connections
+	handshakes   atomic.Int64 // of TLS that failed
 
 	mu    sync.Mutex
-	conns map[*conn]struct{}
-	count atomic.Int64
+	peers map[*peer]func() // what measures the unsent bytes; nil: nothing must
 
 	counters counters
 }
@@ -58,14 +62,43 @@ type reading struct {
 // New returns a transport that listens from Run on.
 func New(o Options, h Handler, log *slog.Logger) *Transport {
 	return &Transport{
-		options: o, handler: h, log: log.With("component", "transport"), ready: make(chan struct{}),
-		scratch: sync.Pool{New: func() any { return &reading{} }}, conns: map[*conn]struct{}{},
+		options: o, handler: h, log: log.With("component", "transport"), ready: make(chan struct{}), door: newDoor(o),
+		scratch: sync.Pool{New: func() any { return &reading{} }}, peers: map[*peer]func(){},
 	}
 }
+
+// Secure makes the transport listen for TLS, too, or with Only for nothing else. It is called before Run.
+func (t *Transport) Secure(o TLS, c *Certificates) { t.tls, t.certificates = o, c }
 
 // Run serves until ctx ends, then closes every connection. An address that is in use is an error
 // that names it.
 func (t *Transport) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	var parts sync.WaitGroup
+	defer parts.Wait()
+	defer cancel()
+	parts.Go(func() { t.watch(ctx) })
+	if t.certificates != nil {
+		l, err := listenTLS(t.tls.Listen)
+		if err != nil {
+			return err
+		}
+		t.secure = l.Addr().String()
+		context.AfterFunc(ctx, func() { _ = l.Close() })
+		parts.Go(func() { t.accept(ctx, l) })
+		parts.Go(func() { t.certificates.follow(ctx) })
+		if t.tls.Only {
+			t.addr = t.secure
+			close(t.ready)
+			<-ctx.Done()
+			return nil
+		}
+	}
+	return t.plain(ctx)
+}
+
+// plain serves the plain port.
+func (t *Transport) plain(ctx context.Context) error {
 	if err := t.probe(); err != nil {
 		return err
 	}
@@ -79,7 +112,7 @@ func (t *Transport) Run(ctx context.Context) error {
 		}
 	})
 	err := gnet.Run(t, "tcp4://"+t.options.Addr,
-		gnet.WithNumEventLoop(t.options.EventLoops), gnet.WithReadBufferCap(1<<20), gnet.WithTicker(true),
+		gnet.WithNumEventLoop(t.options.EventLoops), gnet.WithReadBufferCap(1<<20),
 		gnet.WithTCPNoDelay(gnet.TCPNoDelay), gnet.WithTCPKeepAlive(time.Minute), gnet.WithReuseAddr(true),
 		gnet.WithLogger(logger{t.log}))
 	if !unhook() {
@@ -106,11 +139,27 @@ func (t *Transport) probe() error {
 // Ready is closed when connections are accepted.
 func (t *Transport) Ready() <-chan struct{} { return t.ready }
 
-// Addr returns the "ip:port" listened on, once Ready.
+// Addr returns the "ip:port" listened on, once Ready: with TLS.Only that for TLS.
 func (t *Transport) Addr() string { return t.addr }
 
-// Connections returns how many connections are open.
-func (t *Transport) Connections() int { return int(t.count.Load()) }
+// SecureAddr returns the "ip:port" listened on for TLS, once Ready, or "".
+func (t *Transport) SecureAddr() string { return t.secure }
+
+// Connections returns how many connections are open, of both ports.
+func (t *Transport) Connections() int { return t.door.count() }
+
+// add lists a connection for watch.
+func (t *Transport) add(p *peer, measure func()) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.peers[p] = measure
+}
+
+func (t *Transport) forget(p *peer) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.peers, p)
+}
 
 // OnBoot is gnet's: the listener is there.
 func (t *Transport) OnBoot(engine gnet.Engine) gnet.Action {
@@ -130,31 +179,29 @@ func (t *Transport) OnBoot(engine gnet.Engine) gnet.Action {
 
 // OnOpen is gnet's: a client has connected.
 func (t *Transport) OnOpen(c gnet.Conn) ([]byte, gnet.Action) {
-	if t.count.Add(1) > int64(t.options.MaxConnections) {
-		t.log.Warn("connection refused: too many", "remote", c.RemoteAddr().String(), "max", t.options.MaxConnections)
+	from := addressOf(c.RemoteAddr())
+	if t.door.enter(from) != nil {
 		return nil, gnet.Close
 	}
-	n := &conn{conn: c, transport: t, remote: c.RemoteAddr().String(), opened: time.Now()}
+	n := &conn{conn: c, peer: peer{transport: t, remote: c.RemoteAddr().String(), address: from, opened: time.Now()}}
+	n.hangUp = func() { _ = c.Close() }
 	n.whenSent = n.sent
 	n.session = t.handler.Opened(n)
 	c.SetContext(n)
-	t.mu.Lock()
-	t.conns[n] = struct{}{}
-	t.mu.Unlock()
+	t.add(&n.peer, func() { _ = c.AsyncWrite(nil, n.measured) }) // an empty write brings the callback that measures
 	return nil, gnet.None
 }
 
 // OnClose is gnet's: the connection is gone.
 func (t *Transport) OnClose(c gnet.Conn, err error) gnet.Action {
-	t.count.Add(-1)
 	n, ok := c.Context().(*conn)
-	if !ok {
+	if !ok { // it was refused
 		return gnet.None
 	}
 	n.closed.Store(true)
-	t.mu.Lock()
-	delete(t.conns, n)
-	t.mu.Unlock()
+	n.hold(0, false)
+	t.forget(&n.peer)
+	t.door.leave(n.address)
 	t.handler.Closed(n.session)
 	t.log.Debug("connection closed", "session", n.session.ID, "remote", n.remote, "err", err)
 	return gnet.None
@@ -167,52 +214,17 @@ func (t *Transport) OnTraffic(c gnet.Conn) gnet.Action {
 		return gnet.Close
 	}
 	// Peek puts the pieces of a large frame together each time it is asked: not before all are there.
-	if c.InboundBuffered() < n.wanted {
+	if here := c.InboundBuffered(); here < n.wanted {
+		n.hold(here, false)
 		return gnet.None
 	}
 	buf, err := c.Peek(-1)
 	if err != nil || len(buf) == 0 {
 		return gnet.None
 	}
-	if n.framing == protocol.FramingUnknown {
-		if n.framing, err = protocol.Detect(buf); err != nil {
-			return n.fail(err)
-		}
-		if n.framing == protocol.FramingUnknown {
-			return gnet.None // more bytes must come
-		}
-		n.session.Framing = uint8(n.framing)
-	}
-	return t.read(n, c, buf)
-}
-
-// read hands every whole frame of buf to the handler and sends the reply.
-func (t *Transport) read(n *conn, c gnet.Conn, buf []byte) gnet.Action {
 	r := t.scratch.Get().(*reading)
 	defer t.scratch.Put(r)
-	r.frames, r.reply = r.frames[:0], r.reply[:0]
-	used := 0
-	var broken error
-	for used < len(buf) {
-		f, size, err := n.framing.Next(buf[used:])
-		if err != nil {
-			broken = err
-			break
-		}
-		if size == 0 {
-			break
-		}
-		used += size
-		r.frames = append(r.frames, f)
-	}
-	if n.wanted = 0; broken == nil {
-		n.wanted = n.framing.Size(buf[used:])
-	}
-	var err error
-	if len(r.frames) > 0 {
-		r.reply, err = t.handler.Frames(n.session, r.frames, r.reply)
-		clear(r.frames)
-	}
+	used, err := n.take(r, buf)
 	if used > 0 { // Discard(0) would throw the whole buffer away
 		t.counters.read(used)
 		if _, err := c.Discard(used); err != nil {
@@ -226,32 +238,8 @@ func (t *Transport) read(n *conn, c gnet.Conn, buf []byte) gnet.Action {
 		t.counters.wrote(int64(len(r.reply)))
 		n.settle(c.OutboundBuffered())
 	}
-	switch {
-	case err != nil:
+	if err != nil {
 		return n.fail(err)
-	case broken != nil:
-		return n.fail(broken)
 	}
 	return gnet.None
-}
-
-// tickEvery is how often connections are looked at that nothing happens on.
-const tickEvery = 250 * time.Millisecond
-
-// OnTick is gnet's: it closes connections that do not say who they are, and looks whether those with too
-// many unsent bytes got rid of them.
-func (t *Transport) OnTick() (time.Duration, gnet.Action) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	now := time.Now()
-	for n := range t.conns {
-		switch {
-		case n.session.Group() == "" && now.Sub(n.opened) > t.options.UnauthenticatedTimeout:
-			n.Close(fmt.Errorf("no ConnMeta within %v", t.options.UnauthenticatedTimeout))
-		case n.full.Load():
-			// An empty write brings the callback that measures.
-			_ = n.conn.AsyncWrite(nil, n.measured)
-		}
-	}
-	return tickEvery, gnet.None
 }
