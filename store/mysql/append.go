@@ -35,6 +35,7 @@ func (j *Journal) Append(batch []*kite.Record) error {
 // prepare checks the batch before anything of it is written, finds the streams of its records and gives these
 // their positions.
 func (j *Journal) prepare(batch []*kite.Record) error {
+	j.takeOutPassed()
 	j.turn++
 	j.plan = j.plan[:0]
 	serial := serialOf(j.head)
@@ -162,7 +163,8 @@ func (j *Journal) publish(batch []*kite.Record) {
 		}
 	}
 	j.tail.push(recent)
-	j.head, j.bytes = j.tx.to, j.bytes+j.tx.bytes
+	j.head = j.tx.to
+	j.bytes.Add(j.tx.bytes)
 	j.appended = true
 }
 

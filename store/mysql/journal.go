@@ -13,7 +13,7 @@ import (
 
 // Journal is one journal of a Database. Database.Create and Claim make it.
 //
-// The lane alone writes: each write is one transaction that begins by changing the journal's row of
+// The lane alone writes, but for what Run deletes: each write is one transaction that begins by changing the journal's row of
 // kite_journal where the epoch is still this owner's. So a broker that lost the journal to another, and does
 // not know it, changes nothing any more; and after a connection broke in the middle of a transaction, that row
 // says whether it was committed. Readers have connections of their own. What they may see is bounded by the
@@ -32,7 +32,8 @@ type Journal struct {
 	tail    tail
 
 	ids    ids
-	pages  sync.Pool // of *page, owned by one reader at a time
+	pages  sync.Pool    // of *page, owned by one reader at a time
+	bytes  atomic.Int64 // what the rows cost
 	poison atomic.Pointer[kite.Error]
 	away   atomic.Pointer[outage] // of an Append that waits
 
@@ -45,11 +46,17 @@ type Journal struct {
 	replayed   bool
 	appended   bool
 	head       kite.Position // the newest record's
-	bytes      int64         // what the rows cost
 	covered    kite.Position // what the newest checkpoint stands for
 	generation uint64        // of the newest checkpoint
 	units      []unit        // complete ones, oldest first
 	open       unit          // the one being filled
+
+	// Of Trim and Run, which sweeps for it.
+	sweeps   chan *sweep
+	sweeping atomic.Bool   // Run is there
+	swept    store.Trimmed // by Run, since the last Trim; guarded by mu
+	lowest   kite.Position // nothing lies before; guarded by mu
+	passed   []*stream     // minutes of which nothing is left, in the map until the lane takes them out; guarded by mu
 }
 
 var _ store.Journal = (*Journal)(nil)
@@ -63,14 +70,14 @@ var (
 func (d *Database) open(h Held) (*Journal, error) {
 	j := &Journal{
 		db: d, held: h, log: d.log.With("journal", h.Journal),
-		life: &lifetime{ended: make(chan struct{})}, streams: map[string]*stream{},
+		life: &lifetime{ended: make(chan struct{})}, streams: map[string]*stream{}, sweeps: make(chan *sweep),
 		tail: tail{bases: map[kite.Position]*kite.Record{}, limit: int64(d.o.tailBytes)},
 	}
 	j.writer = writer{connector: d.writers, life: j.life, journal: h.Journal}
 	if err := j.load(); err != nil {
 		return nil, errors.Join(d.o.explain(fmt.Errorf("open journal %d: %w", h.Journal, err)), j.writer.close())
 	}
-	j.log.Info("journal opened", "broker", h.Broker, "owner", h.Owner, "epoch", h.Epoch, "streams", len(j.streams), "bytes", j.bytes)
+	j.log.Info("journal opened", "broker", h.Broker, "owner", h.Owner, "epoch", h.Epoch, "streams", len(j.streams), "bytes", j.bytes.Load())
 	return j, nil
 }
 

@@ -25,7 +25,8 @@ func (j *Journal) load() error {
 		return fmt.Errorf("journal %d has epoch %d: %w", j.held.Journal, s.epoch, store.ErrFenced)
 	}
 	j.held.SinceMs = s.sinceMs
-	j.head, j.bytes, j.covered, j.generation = s.head, s.bytes, s.covered, s.generation
+	j.head, j.covered, j.generation = s.head, s.covered, s.generation
+	j.bytes.Store(s.bytes)
 	if err := j.loadStreams(); err != nil {
 		return err
 	}

@@ -17,8 +17,10 @@ type stream struct {
 	keys  []any
 	arg   driver.Value // the topic, for inserts
 
-	first, next kite.Seq      // guarded by Journal.mu; next is 0 when the stream never had a record
-	firstAt     kite.Position // where first lies, 0: not known; of the lane
+	// Guarded by Journal.mu. next is 0 when the stream never had a record, firstAt when it is not known where
+	// the first lies. The lane, which alone changes next, reads that without.
+	first, next kite.Seq
+	firstAt     kite.Position
 
 	recent []*kite.Record // the newest, as Read shows them, if they are in memory; guarded by Journal.mu
 

@@ -32,10 +32,9 @@ type transaction struct {
 
 // begin starts a transaction that moves head and adds to bytes and covers what the row of the journal says.
 func (t *transaction) begin(j *Journal, head kite.Position, bytes int64, more string) {
-	t.n, t.from, t.to, t.bytes = 0, j.head, head, bytes
-	t.limit = min(j.db.packet-packetMargin, maxPacket)
-	t.packet()
-	t.write("START TRANSACTION;UPDATE kite_journal SET head=IF(epoch=")
+	t.from, t.to, t.bytes = j.head, head, bytes
+	t.start(j.db)
+	t.write(";UPDATE kite_journal SET head=IF(epoch=")
 	t.number(j.held.Epoch)
 	t.write(" AND head=")
 	t.number(uint64(t.from))
@@ -47,6 +46,27 @@ func (t *transaction) begin(j *Journal, head kite.Position, bytes int64, more st
 	t.write(more)
 	t.write(" WHERE id=")
 	t.number(uint64(j.held.Journal))
+}
+
+// start starts a transaction that has its fence at the end: see fence.
+func (t *transaction) start(d *Database) {
+	t.n = 0
+	t.limit = min(d.packet-packetMargin, maxPacket)
+	t.packet()
+	t.write("START TRANSACTION")
+}
+
+// fence ends a transaction that moves no head. What comes before the fence does not keep the lane's writes
+// waiting, which all begin at the journal's row.
+func (t *transaction) fence(h Held, bytes int64) {
+	t.next(128)
+	t.write("UPDATE kite_journal SET bytes=IF(epoch=")
+	t.number(h.Epoch)
+	t.write(",bytes+(")
+	t.signed(bytes)
+	t.write("),NULL) WHERE id=")
+	t.number(uint64(h.Journal))
+	t.commit()
 }
 
 // maxPacket bounds a packet where the server would take more: both sides keep buffers of that size.

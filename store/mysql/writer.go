@@ -192,12 +192,8 @@ func (j *Journal) settled(t *transaction) (done bool, err error) {
 	if s.head != t.from && s.head != t.to {
 		return false, fmt.Errorf("%w: its head is %d, not %d", errMoved, s.head, t.from)
 	}
-	done = s.head == t.to && t.to != t.from
-	j.bytes, j.covered, j.generation = s.bytes, s.covered, s.generation
-	if done {
-		j.bytes -= t.bytes // which the caller adds
-	}
-	return done, nil
+	j.covered, j.generation = s.covered, s.generation
+	return s.head == t.to && t.to != t.from, nil
 }
 
 // The back-off while the database is away: a quarter to a half of what doubles from the first to the most.
@@ -262,8 +258,7 @@ func (j *Journal) pause(d time.Duration) {
 	}
 }
 
-// once executes a transaction that may as well be done another time: part of a checkpoint, or of a trim. It may
-// be done twice.
+// once executes a transaction that may as well be done another time: part of a checkpoint. It may be done twice.
 func (j *Journal) once(op string, t *transaction) error {
 	result, err := j.try(t)
 	if result == later || result == again {
