@@ -95,6 +95,7 @@ func (s *Server) changeTopics(ctx context.Context, crew *crew, wanted, added, re
 	}
 	s.topics.Store(&wanted)
 	s.handler.SetTopics(wanted)
+	s.meet(crew, wanted)
 	if len(removed) == 0 {
 		return nil
 	}

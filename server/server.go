@@ -29,6 +29,7 @@ import (
 	"github.com/kiteq/kiteq/registry/embedded"
 	"github.com/kiteq/kiteq/registry/zk"
 	"github.com/kiteq/kiteq/server/admin"
+	"github.com/kiteq/kiteq/server/page"
 	"github.com/kiteq/kiteq/server/transport"
 	"github.com/kiteq/kiteq/store"
 )
@@ -68,6 +69,7 @@ type Server struct {
 	// certificates are nil when nobody speaks TLS.
 	certificates *transport.Certificates
 	admin        *admin.Server // nil without
+	page         *page.Page    // nil without admin
 
 	advertised string
 	madeMs     int64                    // when New was called, Unix ms
@@ -76,6 +78,7 @@ type Server struct {
 	// badBindings counts what was left out of the routes.
 	badBindings atomic.Int64
 	bad         atomic.Pointer[[]operate.BadBinding] // of the newest picture
+	brokers     atomic.Pointer[registry.Brokers]     // who serves the topics; nil until it was read once
 	reloads     chan chan<- reloaded                 // who asks Run to reload
 	started     chan struct{}                        // closed when clients can find the broker
 	closing     chan struct{}                        // closed when Run answers no reload any more
@@ -147,6 +150,8 @@ func assembled(c conf.Config, control Control, address string, journal store.Jou
 		if s.admin, err = admin.Listen(net.JoinHostPort(c.AdminHost, strconv.Itoa(port)), s, s, log); err != nil {
 			return nil, err
 		}
+		s.page = page.New(s, log)
+		s.admin.Mount(page.Root, s.page)
 	}
 	return s, nil
 }
@@ -246,6 +251,7 @@ func (s *Server) Run(ctx context.Context) error {
 	crew := newCrew(context.WithoutCancel(ctx))
 	if s.admin != nil {
 		crew.start("admin", s.admin.Run)
+		crew.start("page", s.page.Run)
 	}
 	if syncer, ok := s.journal.(interface{ Run(context.Context) error }); ok {
 		crew.start("journal", syncer.Run)
@@ -268,6 +274,7 @@ func (s *Server) Run(ctx context.Context) error {
 		if s.keeper != nil {
 			crew.start("takeover", s.keeper.run)
 		}
+		s.meet(crew, s.config.Topics)
 		s.serving.Store(true)
 		close(s.started)
 		s.log.Info("broker serves", "addr", s.advertised, "tls", s.transport.SecureAddr(), "admin", s.AdminAddr(), "topics", s.config.Topics,
@@ -385,7 +392,7 @@ func (s *Server) stop(ctx context.Context, crew *crew) error {
 	s.drain(ctx)
 	s.handler.Refuse()
 	defer s.abandonLater()()
-	for _, name := range []string{"bindings", "checks", "webhooks", "delays", "delivery", "lane", "network", "registry", "embedded registry", "journal", "heap dumps", "admin"} {
+	for _, name := range []string{"page", "brokers", "bindings", "checks", "webhooks", "delays", "delivery", "lane", "network", "registry", "embedded registry", "journal", "heap dumps", "admin"} {
 		crew.stop(name)
 	}
 	return errors.Join(crew.err(), s.journal.Close())

@@ -24,7 +24,7 @@ var table = []row{
 	{"internal/demo", []string{"client", "client/barrier", "internal/operate"}},
 	// L4: the assembly and the configuration
 	{"server", []string{
-		"conf", "handler/...", "server/transport", "server/admin", "server/metrics", "registry/...", "store/...",
+		"conf", "handler/...", "server/transport", "server/admin", "server/metrics", "server/page", "registry/...", "store/...",
 		"internal/kite", "internal/operate", "internal/protocol",
 	}},
 	{"conf", []string{
@@ -37,6 +37,7 @@ var table = []row{
 	{"server/transport", []string{"handler/session", "internal/protocol", "internal/kite"}},
 	{"server/admin", []string{"handler/session", "internal/operate", "internal/protocol", "internal/kite"}},
 	{"server/metrics", []string{"internal/kite"}},
+	{"server/page", []string{"server/admin", "internal/operate", "internal/kite"}},
 	// L2: the parts, which do not know each other
 	{"handler/session", []string{"internal/kite"}},
 	{"handler/exchange", []string{"internal/kite"}},

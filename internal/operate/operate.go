@@ -210,3 +210,17 @@ type Letters struct {
 	Letters []Letter `json:"letters"`
 	Next    string   `json:"next,omitempty"`
 }
+
+// Broker is one that serves topics.
+type Broker struct {
+	Address string `json:"address"` // ip:port, what clients dial
+	Self    bool   `json:"self,omitempty"`
+	// Hosts names the broker that is gone and whose journal it serves, inside this one's process.
+	Hosts  string `json:"hosts,omitempty"`
+	Topics int    `json:"topics"` // how many it serves of those that are served here
+}
+
+// Brokers are this broker, those that it hosts, and the others by address.
+type Brokers struct {
+	Brokers []Broker `json:"brokers"`
+}

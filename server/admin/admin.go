@@ -19,6 +19,7 @@ import (
 type Server struct {
 	listener net.Listener
 	http     *http.Server
+	mux      *http.ServeMux
 	sampler  *sampler
 }
 
@@ -42,6 +43,7 @@ func Listen(addr string, broker Broker, operator Operator, log *slog.Logger) (*S
 
 func (s *Server) routes(broker Broker, d *desk) http.Handler {
 	mux := http.NewServeMux()
+	s.mux = mux
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
 		if err := broker.Ready(); err != nil {
@@ -90,6 +92,12 @@ func answer(w http.ResponseWriter, v any) {
 	}
 	w.Header().Set("Content-Type", "text/json")
 	_, _ = w.Write(body) // a client that went away is not our concern
+}
+
+// Mount has h answer what lies below the path, and / lead there. It is called before Run.
+func (s *Server) Mount(path string, h http.Handler) {
+	s.mux.Handle(path+"/", h)
+	s.mux.Handle("GET /{$}", http.RedirectHandler(path+"/", http.StatusFound))
 }
 
 // Addr returns the "ip:port" listened on.

@@ -14,7 +14,7 @@ func registerLog(mux *http.ServeMux, broker Broker) {
 		if err := body(r, &wanted); err != nil {
 			return nil, err
 		}
-		note, err := signed(r, operate.Note{By: wanted.By}, false)
+		note, err := Signed(r, operate.Note{By: wanted.By}, false)
 		if err != nil {
 			return nil, err
 		}

@@ -60,7 +60,7 @@ func serve(w http.ResponseWriter, r *http.Request, work func(r *http.Request) (a
 	}
 	v, err := work(r.WithContext(ctx))
 	if err != nil {
-		reply(w, statusOf(err), operate.Error{Error: strings.ReplaceAll(err.Error(), "\n", "; ")})
+		reply(w, StatusOf(err), operate.Error{Error: strings.ReplaceAll(err.Error(), "\n", "; ")})
 		return
 	}
 	reply(w, http.StatusOK, v)
@@ -77,8 +77,8 @@ func foreign(r *http.Request) bool {
 	return err != nil || origin.Host != r.Host
 }
 
-// statusOf translates the code of an error.
-func statusOf(err error) int {
+// StatusOf translates the code of an error into that of an answer.
+func StatusOf(err error) int {
 	switch kite.CodeOf(err) {
 	case kite.Invalid, kite.TooLarge:
 		return http.StatusBadRequest
@@ -172,8 +172,8 @@ func body(r *http.Request, v any) error {
 	return nil
 }
 
-// signed makes what is journaled of a note: who gives no name is known by the HTTP user or the address.
-func signed(r *http.Request, n operate.Note, reasonRequired bool) (kite.Note, error) {
+// Signed makes what is journaled of a note: who gives no name is known by the HTTP user or the address.
+func Signed(r *http.Request, n operate.Note, reasonRequired bool) (kite.Note, error) {
 	user, _, _ := r.BasicAuth()
 	host, _, err := net.SplitHostPort(r.RemoteAddr)
 	if err != nil {

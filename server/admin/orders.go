@@ -80,7 +80,7 @@ func noted(r *http.Request, reasonRequired bool) (kite.Note, error) {
 	if err := body(r, &asked); err != nil {
 		return kite.Note{}, err
 	}
-	return signed(r, asked, reasonRequired)
+	return Signed(r, asked, reasonRequired)
 }
 
 func (d *desk) groups(r *http.Request) (any, error) {
@@ -109,7 +109,7 @@ func (d *desk) direct(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	note, err := signed(r, asked.Note, false)
+	note, err := Signed(r, asked.Note, false)
 	switch {
 	case err != nil:
 		return nil, err
@@ -186,7 +186,7 @@ const exportPage = 16
 func (d *desk) export(w http.ResponseWriter, r *http.Request) {
 	f, err := lettersOf(r)
 	if err != nil {
-		reply(w, statusOf(err), operate.Error{Error: err.Error()})
+		reply(w, StatusOf(err), operate.Error{Error: err.Error()})
 		return
 	}
 	f.Limit = exportPage
@@ -197,7 +197,7 @@ func (d *desk) export(w http.ResponseWriter, r *http.Request) {
 		case err != nil && begun:
 			panic(http.ErrAbortHandler)
 		case err != nil:
-			reply(w, statusOf(err), operate.Error{Error: err.Error()})
+			reply(w, StatusOf(err), operate.Error{Error: err.Error()})
 			return
 		case !begun:
 			w.Header().Set("Content-Type", "application/x-ndjson")
