@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -163,6 +164,7 @@ type conn struct {
 	opaque     uint32
 	deliveries []request
 	checks     []request
+	gone       atomic.Bool // what a turn that is under way still writes reaches nobody
 }
 
 // request is one of the broker's that waits for an answer.
@@ -193,6 +195,7 @@ func (w *world) connect(name, group string, framing protocol.Framing) {
 }
 
 func (w *world) drop(name string) {
+	w.conns[name].gone.Store(true)
 	w.handler.Closed(w.conns[name].session)
 	delete(w.conns, name)
 }
@@ -221,9 +224,9 @@ func (c *conn) note(text string) {
 	c.w.seen = append(c.w.seen, line{time.Now(), c.name, text})
 }
 
-// saw reads what the broker sent, unless that is dead.
+// saw reads what the broker sent, unless one of the two is dead.
 func (c *conn) saw(raw []byte) {
-	if c.w.journal.dead.Load() {
+	if c.gone.Load() || c.w.journal.dead.Load() {
 		return
 	}
 	for raw = slices.Clone(raw); len(raw) > 0; {
