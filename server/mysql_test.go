@@ -2,16 +2,13 @@ package server
 
 import (
 	"context"
-	"database/sql"
 	"fmt"
-	"os"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/go-sql-driver/mysql"
-
 	"github.com/kiteq/kiteq/conf"
+	"github.com/kiteq/kiteq/internal/mysqltest"
 	"github.com/kiteq/kiteq/internal/zktest"
 )
 
@@ -118,36 +115,11 @@ func TestMySQLStop(t *testing.T) {
 // throughProxy configures a broker with a database of its own, which is reached through a proxy.
 func throughProxy(t *testing.T) (*zktest.Proxy, conf.Config) {
 	t.Helper()
-	source := os.Getenv("KITEQ_TEST_MYSQL")
-	if source == "" {
-		why := "no MySQL to test against: run ./build.sh test, or set KITEQ_TEST_MYSQL to a data source name"
-		if os.Getenv("KITEQ_TEST_REQUIRE") == "1" {
-			t.Fatal(why)
-		}
-		t.Skip(why)
-	}
-	at, err := mysql.ParseDSN(source)
-	if err != nil {
-		t.Fatal(err)
-	}
+	at := mysqltest.Server(t)
 	proxy := zktest.NewProxy(t, at.Addr)
-	name := fmt.Sprintf("kiteq_server_%d_%s", os.Getpid(), t.Name())
-	t.Cleanup(func() { dropDatabase(t, *at, name) })
+	name := mysqltest.Name(t, "server")
 
 	c := testConfig()
 	c.Store = fmt.Sprintf("mysql://%s?broker=b&db=%s&username=%s&password=%s", proxy.Addr(), name, at.User, at.Passwd)
 	return proxy, c
-}
-
-func dropDatabase(t *testing.T, c mysql.Config, name string) {
-	t.Helper()
-	c.DBName = ""
-	db, err := sql.Open("mysql", c.FormatDSN())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer db.Close()
-	if _, err := db.Exec("DROP DATABASE IF EXISTS " + name); err != nil {
-		t.Error(err)
-	}
 }

@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"context"
-	"database/sql"
 	"fmt"
 	"math/rand/v2"
 	"net/url"
@@ -15,15 +14,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/go-sql-driver/mysql"
-
 	"github.com/kiteq/kiteq/client"
+	"github.com/kiteq/kiteq/internal/mysqltest"
 	"github.com/kiteq/kiteq/internal/zktest"
 )
 
 const (
-	// mysqlEnv names the MySQL or MariaDB server to use, as go-sql-driver does.
-	mysqlEnv = "KITEQ_TEST_MYSQL"
 	// takeoversEnv says how many times TestTakeoverLoop kills two of three brokers, and of how many messages.
 	takeoversEnv = "KITEQ_TAKEOVERS"
 	messagesEnv  = "KITEQ_TAKEOVER_MESSAGES"
@@ -32,30 +28,8 @@ const (
 // mysqlURL returns the -db of a database of the test's own, but for the name of the broker.
 func mysqlURL(t *testing.T) string {
 	t.Helper()
-	source := os.Getenv(mysqlEnv)
-	if source == "" {
-		if os.Getenv(zktest.RequireEnv) == "1" {
-			t.Fatalf("%s is not set", mysqlEnv)
-		}
-		t.Skipf("%s is not set: no MySQL or MariaDB server to test against", mysqlEnv)
-	}
-	c, err := mysql.ParseDSN(source)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c.DBName = ""
-	connector, err := mysql.NewConnector(c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	name := fmt.Sprintf("kiteq_e2e_%d_%d", os.Getpid(), rand.Uint32())
-	t.Cleanup(func() {
-		db := sql.OpenDB(connector)
-		defer db.Close()
-		if _, err := db.Exec("DROP DATABASE IF EXISTS `" + name + "`"); err != nil {
-			t.Error(err)
-		}
-	})
+	c := mysqltest.Server(t)
+	name := mysqltest.Name(t, "e2e")
 	user := url.QueryEscape(c.User)
 	if c.Passwd != "" {
 		user += ":" + url.QueryEscape(c.Passwd)

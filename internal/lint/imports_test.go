@@ -51,9 +51,9 @@ var table = []row{
 	{"store/mmap", []string{"store", "internal/kite"}},
 	{"store/mock", []string{"store", "internal/kite"}},
 	{"store/mysql", []string{"store", "internal/kite"}},
-	{"store/mysql/mysqltest", []string{"store", "store/mysql"}},
+	{"store/mysql/mysqltest", []string{"store", "store/mysql", "internal/mysqltest"}},
 	{"store/mysql/original", []string{"internal/kite"}},
-	{"store/mysql/original/originaltest", []string{"store/mysql/original"}},
+	{"store/mysql/original/originaltest", []string{"store/mysql/original", "internal/mysqltest"}},
 	{"store/storetest", []string{"store", "internal/kite"}},
 	{"registry", []string{"internal/kite"}},
 	{"registry/zk", []string{"registry", "internal/kite"}},
@@ -82,6 +82,7 @@ var table = []row{
 	{"internal/e2e", []string{"client", "conf", "server", "registry/...", "store/...", "internal/operate", "internal/protocol", "internal/kite"}},
 	{"internal/interop", nil}, // what its tests know is in its TestIndependence
 	{"internal/sim", []string{"handler/...", "store/...", "internal/protocol", "internal/kite"}},
+	{"internal/mysqltest", nil},
 	{"internal/lint", nil},
 }
 
@@ -105,7 +106,7 @@ var homes = map[string][]string{
 	"pgregory.net/rapid":                  {"registry/registrytest", "store/storetest"},
 	"golang.org/x/sync":                   {"..."},
 	"golang.org/x/sys":                    {"..."},
-	"github.com/go-sql-driver/mysql":      {"store/mysql/...", "client/internal/dbtest"},
+	"github.com/go-sql-driver/mysql":      {"store/mysql/...", "internal/mysqltest", "client/internal/dbtest"},
 	"github.com/lib/pq":                   {"client/internal/dbtest"},
 	"github.com/mattn/go-sqlite3":         {"client/internal/dbtest", "internal/demo"},
 

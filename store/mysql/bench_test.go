@@ -3,6 +3,7 @@ package mysql
 import (
 	"database/sql"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
@@ -82,7 +83,7 @@ func benchBare(b *testing.B, d *Database, rows int) func() {
 		b.Fatal(err)
 	}
 	b.Cleanup(func() { _ = db.Close() })
-	table := fmt.Sprintf("bare_%d", databases.Add(1))
+	table := fmt.Sprintf("bare_%08x", rand.Uint32())
 	if _, err := db.Exec("CREATE TABLE " + table + " LIKE kite_message_0"); err != nil {
 		b.Fatal(err)
 	}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/kiteq/kiteq/internal/kite"
+	"github.com/kiteq/kiteq/internal/mysqltest"
 )
 
 // TestRefused opens what cannot be used: each error names what to do.
@@ -20,8 +21,8 @@ func TestRefused(t *testing.T) {
 	base := options(t)
 	name := base.DB
 	user := fmt.Sprintf("u%.20s", strings.TrimPrefix(name, "kiteq_test_"))
-	t.Cleanup(func() { admin(t, "DROP USER IF EXISTS "+user) })
-	admin(t, "CREATE DATABASE "+name+" CHARACTER SET latin1", "CREATE USER "+user+" IDENTIFIED BY 'hunter2'")
+	t.Cleanup(func() { mysqltest.Exec(t, "DROP USER IF EXISTS "+user) })
+	mysqltest.Exec(t, "CREATE DATABASE "+name+" CHARACTER SET latin1", "CREATE USER "+user+" IDENTIFIED BY 'hunter2'")
 	closed, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -55,18 +56,18 @@ func TestRefused(t *testing.T) {
 	refuse("wrong password", as(func(o *Options) { o.User, o.Password = user, "no hunter2" }), kite.Unauthorized, "check the user and the password", user)
 	refuse("no grant at all", as(func(o *Options) { o.User, o.Password = user, "hunter2" }), kite.Unauthorized, "GRANT SELECT, INSERT, UPDATE, DELETE", name)
 	refuse("wrong charset", base, kite.Invalid, "latin1", "ALTER DATABASE `"+name+"` CHARACTER SET utf8mb4")
-	admin(t, "ALTER DATABASE "+name+" CHARACTER SET utf8mb4")
+	mysqltest.Exec(t, "ALTER DATABASE "+name+" CHARACTER SET utf8mb4")
 	refuse("packet", as(func(o *Options) { o.MaxMessage = 1 << 40 }), kite.Invalid, "max_allowed_packet")
 	mustDial(t, base)
 	for i, privilege := range []string{"SELECT, INSERT, UPDATE", "SELECT, INSERT, DELETE", "SELECT, UPDATE, DELETE", "INSERT, UPDATE, DELETE"} {
-		admin(t, "GRANT "+privilege+" ON "+name+".* TO "+user)
+		mysqltest.Exec(t, "GRANT "+privilege+" ON "+name+".* TO "+user)
 		refuse(fmt.Sprint("grant ", i), as(func(o *Options) { o.User, o.Password = user, "hunter2" }), kite.Unauthorized, "GRANT SELECT")
-		admin(t, "REVOKE ALL PRIVILEGES, GRANT OPTION FROM "+user)
+		mysqltest.Exec(t, "REVOKE ALL PRIVILEGES, GRANT OPTION FROM "+user)
 	}
-	admin(t, "GRANT SELECT, INSERT, UPDATE, DELETE ON "+name+".* TO "+user)
+	mysqltest.Exec(t, "GRANT SELECT, INSERT, UPDATE, DELETE ON "+name+".* TO "+user)
 	mustDial(t, as(func(o *Options) { o.User, o.Password = user, "hunter2" })) // the tables are there
 	refuse("other shards", as(func(o *Options) { o.Shards = 7 }), kite.Invalid, "shardnum=7", "made for 4")
-	admin(t, "UPDATE "+name+".kite_schema SET version=99")
+	mysqltest.Exec(t, "UPDATE "+name+".kite_schema SET version=99")
 	refuse("newer tables", base, kite.Invalid, "version 99", "this broker knows 1")
 }
 

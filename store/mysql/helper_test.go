@@ -1,26 +1,16 @@
 package mysql
 
 import (
-	"database/sql"
 	"fmt"
 	"log/slog"
-	"os"
-	"sync/atomic"
 	"testing"
 	"time"
 
-	"github.com/go-sql-driver/mysql"
 	"go.uber.org/goleak"
 
 	"github.com/kiteq/kiteq/internal/kite"
+	"github.com/kiteq/kiteq/internal/mysqltest"
 	"github.com/kiteq/kiteq/store"
-)
-
-// The environment: the data source name of a server on which databases may be made, and whether a missing one
-// is a failure. ./build.sh test sets both.
-const (
-	mysqlVariable   = "KITEQ_TEST_MYSQL"
-	requireVariable = "KITEQ_TEST_REQUIRE"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -28,42 +18,10 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // options leads to a database of the test's own, which is dropped when it ends.
 func options(tb testing.TB) Options {
 	tb.Helper()
-	source := os.Getenv(mysqlVariable)
-	if source == "" {
-		why := "no MySQL to test against: run ./build.sh test, or set " + mysqlVariable + " to a data source name"
-		if os.Getenv(requireVariable) == "1" {
-			tb.Fatal(why)
-		}
-		tb.Skip(why)
-	}
-	c, err := mysql.ParseDSN(source)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	name := fmt.Sprintf("kiteq_test_%d_%d", os.Getpid(), databases.Add(1))
-	tb.Cleanup(func() { admin(tb, "DROP DATABASE IF EXISTS "+name) })
-	return Options{Master: c.Addr, User: c.User, Password: Secret(c.Passwd), DB: name, unitRows: testUnit, tailBytes: testTail}
-}
-
-var databases atomic.Int64
-
-// admin executes statements as the user of the environment, on no database.
-func admin(tb testing.TB, statements ...string) {
-	tb.Helper()
-	c, err := mysql.ParseDSN(os.Getenv(mysqlVariable))
-	if err != nil {
-		tb.Fatal(err)
-	}
-	c.DBName = ""
-	db, err := sql.Open("mysql", c.FormatDSN())
-	if err != nil {
-		tb.Fatal(err)
-	}
-	defer func() { _ = db.Close() }()
-	for _, statement := range statements {
-		if _, err := db.Exec(statement); err != nil {
-			tb.Errorf("%s: %v", statement, err)
-		}
+	c := mysqltest.Server(tb)
+	return Options{
+		Master: c.Addr, User: c.User, Password: Secret(c.Passwd), DB: mysqltest.Name(tb, "test"),
+		unitRows: testUnit, tailBytes: testTail,
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/go-sql-driver/mysql"
 
 	"github.com/kiteq/kiteq/internal/kite"
+	"github.com/kiteq/kiteq/internal/mysqltest"
 )
 
 // counter counts the queries that go through its connections.
@@ -80,13 +81,13 @@ func TestReplica(t *testing.T) {
 		}
 	}
 	check("empty", true)
-	admin(t, "INSERT INTO "+name+".kite_message_0 SELECT * FROM "+o.DB+".kite_message_0 WHERE seq<50")
+	mysqltest.Exec(t, "INSERT INTO "+name+".kite_message_0 SELECT * FROM "+o.DB+".kite_message_0 WHERE seq<50")
 	check("lags, without the transactions", true)
-	admin(t, "INSERT INTO "+name+".kite_prepared SELECT * FROM "+o.DB+".kite_prepared")
+	mysqltest.Exec(t, "INSERT INTO "+name+".kite_prepared SELECT * FROM "+o.DB+".kite_prepared")
 	check("lags", true)
-	admin(t, "INSERT INTO "+name+".kite_message_0 SELECT * FROM "+o.DB+".kite_message_0 WHERE seq>=50")
+	mysqltest.Exec(t, "INSERT INTO "+name+".kite_message_0 SELECT * FROM "+o.DB+".kite_message_0 WHERE seq>=50")
 	check("has all", true)
-	admin(t, "DROP DATABASE "+name)
+	mysqltest.Exec(t, "DROP DATABASE "+name)
 	check("is gone", false)
 	if !d.replica.rests() {
 		t.Error("a replica that failed is asked again at once")

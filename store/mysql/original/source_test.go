@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"strings"
 	"testing"
 
@@ -13,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
 
+	"github.com/kiteq/kiteq/internal/mysqltest"
 	"github.com/kiteq/kiteq/store/mysql/original"
 	"github.com/kiteq/kiteq/store/mysql/original/originaltest"
 )
@@ -119,11 +119,8 @@ func TestCheck(t *testing.T) {
 	user := fmt.Sprintf("u%d", rand.Uint32())
 	d.Exec("CREATE USER " + user + "@'%' IDENTIFIED BY 'pw'")
 	t.Cleanup(func() { d.Exec("DROP USER " + user) })
-	c, err := mysql.ParseDSN(os.Getenv(originaltest.Env))
-	if err != nil {
-		t.Fatal(err)
-	}
-	c.User, c.Passwd, c.DBName = user, "pw", ""
+	c := mysqltest.Server(t)
+	c.User, c.Passwd = user, "pw"
 	connector, err := mysql.NewConnector(c)
 	if err != nil {
 		t.Fatal(err)

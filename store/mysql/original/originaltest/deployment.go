@@ -12,11 +12,9 @@ import (
 
 	"github.com/go-sql-driver/mysql"
 
+	"github.com/kiteq/kiteq/internal/mysqltest"
 	"github.com/kiteq/kiteq/store/mysql/original"
 )
-
-// Env names the server to use, as go-sql-driver does.
-const Env = "KITEQ_TEST_MYSQL"
 
 const table = "CREATE TABLE %s (id int NOT NULL AUTO_INCREMENT, header mediumblob, body mediumblob, msg_type tinyint unsigned, " +
 	"message_id varchar(32) NOT NULL, topic varchar(255), message_type varchar(255), publish_group varchar(255), commit tinyint(1), " +
@@ -38,18 +36,7 @@ type Deployment struct {
 // New makes a deployment of empty tables until the test ends, or skips the test.
 func New(t testing.TB, shards int) *Deployment {
 	t.Helper()
-	source := os.Getenv(Env)
-	if source == "" {
-		if os.Getenv("KITEQ_TEST_REQUIRE") == "1" {
-			t.Fatalf("%s is not set", Env)
-		}
-		t.Skipf("%s is not set: no MySQL or MariaDB server to test against", Env)
-	}
-	c, err := mysql.ParseDSN(source)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c.DBName = ""
+	c := mysqltest.Server(t)
 	connector, err := mysql.NewConnector(c)
 	if err != nil {
 		t.Fatal(err)
