@@ -10,6 +10,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/kiteq/kiteq/handler/access"
 	"github.com/kiteq/kiteq/handler/deliver"
 	"github.com/kiteq/kiteq/handler/sequence"
 	"github.com/kiteq/kiteq/handler/session"
@@ -74,11 +75,14 @@ type Config struct {
 
 	Network     transport.Options `toml:"network"`
 	TLS         transport.TLS     `toml:"tls"`
+	Auth        access.Options    `toml:"auth"`
 	Lane        sequence.Options  `toml:"lane"`
 	Delivery    deliver.Options   `toml:"delivery"`
 	Transaction txn.Options       `toml:"transaction"`
 	Webhook     webhook.Options   `toml:"webhook"`
 
+	// Rules are what Auth.File says.
+	Rules access.Rules `toml:"-"`
 	// Notes say what is set that means nothing, or something else, here. They are for the log.
 	Notes []string `toml:"-"`
 }
@@ -144,7 +148,7 @@ func Load(args []string, usage io.Writer) (Config, error) {
 	}
 	c.Network.Addr = c.Bind
 	c.Notes = append(c.Notes, c.unserved()...)
-	return c, errors.Join(append(problems, c.Validate())...)
+	return c, errors.Join(append(problems, c.readRules(), c.Validate())...)
 }
 
 // Validate returns every problem, a line each, or nil.

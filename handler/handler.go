@@ -34,6 +34,15 @@ type Watcher interface {
 	Answered(id kite.MessageID, by string)
 }
 
+// Gate knows who may come in, and what for.
+type Gate interface {
+	// Admit tells whether a client at remote may join the group. When it is not known at once, now is false and
+	// done is called later, by another goroutine, or never.
+	Admit(group, key, remote string, done func(error)) (now bool, err error)
+	MayPublish(group, topic string) bool
+	MayDecide(group string) bool
+}
+
 // Loader finds the bytes of an undecided message.
 type Loader interface {
 	Load(pos kite.Position, visit func(*kite.Record)) error
@@ -46,6 +55,7 @@ type Handler struct {
 	lane      Sequencer
 	settler   Settler
 	watcher   Watcher
+	gate      Gate // nil: everybody may do everything
 	classes   kite.Classes
 	address   string
 	log       *slog.Logger
@@ -76,6 +86,9 @@ func New(directory *session.Directory, classes kite.Classes, address string, log
 func (h *Handler) Connect(lane Sequencer, settler Settler, watcher Watcher) {
 	h.lane, h.settler, h.watcher = lane, settler, watcher
 }
+
+// Guard puts the gate before the broker, before the first connection.
+func (h *Handler) Guard(g Gate) { h.gate = g }
 
 // Limit bounds the publishes of all connections together: perSecond of them, half as many at once, 0 for
 // no limit. It is called before the first connection.
@@ -150,8 +163,9 @@ type read struct {
 	flies   *kite.Batch
 	acks    *ackList
 	tally   tally
-	asked   bool // the limiter, for all publishes of the read
-	permits int  // left of what it gave
+	asked   bool   // the limiter, for all publishes of the read
+	permits int    // left of what it gave
+	allowed *topic // the last one that the gate let the group publish to
 }
 
 func (r *read) frame(f *protocol.Frame) error {

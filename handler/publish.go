@@ -41,6 +41,8 @@ func (r *read) publish(f *protocol.Frame) {
 		r.reject(f, head, RefusedStopping, h.overflow())
 	case topic == nil:
 		r.reject(f, head, RefusedTopic, protocol.FeedbackTopic)
+	case !r.mayPublish(topic):
+		r.reject(f, head, RefusedRight, fmt.Sprintf("%sgroup %s may not publish to topic %s", protocol.FeedbackForbidden, r.s.Group(), topic.name))
 	case !valid:
 		r.reject(f, head, RefusedID, protocol.FeedbackMessageID)
 	case !alive:
@@ -74,6 +76,19 @@ func (r *read) topic(name []byte) *topic {
 		return t
 	}
 	return (*r.h.topics.Load())[string(name)]
+}
+
+// mayPublish tells whether the session's group has the right. The gate is asked once for each run of messages to
+// one topic.
+func (r *read) mayPublish(t *topic) bool {
+	if r.h.gate == nil || r.allowed == t {
+		return true
+	}
+	if !r.h.gate.MayPublish(r.s.Group(), t.name) {
+		return false
+	}
+	r.allowed = t
+	return true
 }
 
 // flyArena bounds the bytes that fly messages share, but for one that is larger alone: the last of them that

@@ -325,7 +325,7 @@ func TestRefusalsAreCounted(t *testing.T) {
 	got := r.Stats()
 	want := map[string]int64{
 		"rate": 0, "busy": 2, "stopping": 1, "unavailable": 2, "topic": 1, "id": 1, "expired": 1,
-		"size": 0, "delay": 0, "fly": 0, "conflict": 1,
+		"size": 0, "delay": 0, "fly": 0, "conflict": 1, "right": 0,
 	}
 	if !maps.Equal(got.Refused, want) {
 		t.Errorf("%v, want %v", got.Refused, want)

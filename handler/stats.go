@@ -22,11 +22,12 @@ const (
 	RefusedDelay    // a time that cannot be
 	RefusedFly      // fly, and not committed
 	RefusedConflict // the id is that of something else
+	RefusedRight    // the group may not publish to the topic
 	refusals
 )
 
 func (r Refusal) String() string {
-	return [...]string{"rate", "busy", "stopping", "unavailable", "topic", "id", "expired", "size", "delay", "fly", "conflict"}[r]
+	return [...]string{"rate", "busy", "stopping", "unavailable", "topic", "id", "expired", "size", "delay", "fly", "conflict", "right"}[r]
 }
 
 // refusalOf is the refusal of a batch that the lane did not take, or could not write.

@@ -31,6 +31,11 @@ func (r *read) txAck(f *protocol.Frame) {
 		r.h.log.Debug("verdict decides nothing", "session", r.s.ID, "msg_id", string(t.Header.MessageID), "status", t.Status)
 		return
 	}
+	if r.h.gate != nil && !r.h.gate.MayDecide(r.s.Group()) {
+		r.h.log.Warn("verdict of a group that may not publish", "session", r.s.ID, "remote", by, "group", r.s.Group(), "msg_id", id.String())
+		r.reply = appendReceipt(r.reply, r.s, &kite.Item{Opaque: f.Opaque, Record: kite.Record{Kind: kind, ID: id}}, kite.Unauthorized)
+		return
+	}
 	if r.batch == nil {
 		r.batch = r.h.batches.get()
 		r.batch.Owner, r.batch.Received = r.s, r.now

@@ -153,7 +153,7 @@ func (s *Server) host(ctx context.Context, journal store.SharedJournal) error {
 	if err != nil {
 		return errors.Join(err, journal.Close())
 	}
-	c.Network.Addr = c.Bind
+	c.Network.Addr, c.Rules = c.Bind, s.rules()
 	address, _, err := net.SplitHostPort(s.advertised)
 	_, port, _ := net.SplitHostPort(c.Bind)
 	if c.TLS.Listen != "" {
@@ -169,7 +169,7 @@ func (s *Server) host(ctx context.Context, journal store.SharedJournal) error {
 	log := s.log.With("journal", journal.Held().Journal)
 	guest, err := assembled(c, Control{Reload: func() (conf.Config, error) {
 		c := c
-		c.Topics = *s.topics.Load()
+		c.Topics, c.Rules = *s.topics.Load(), s.rules()
 		return c, nil
 	}}, net.JoinHostPort(address, port), journal, nil, log)
 	if err != nil {

@@ -16,8 +16,8 @@ type reloaded struct {
 	err    error
 }
 
-// Reload reads the configuration again and serves the topics that it names, with the certificates that lie
-// there now. Everything else in it counts from the next start on. It returns the topics that are served now; after an error the old ones are.
+// Reload reads the configuration again and serves the topics that it names, by the rules and with the
+// certificates that lie there now. Everything else in it counts from the next start on. It returns the topics that are served now; after an error the old ones are.
 func (s *Server) Reload(ctx context.Context) ([]string, error) {
 	if s.control.Reload == nil {
 		return nil, kite.Errorf(kite.Unavailable, "this broker was not started from a configuration that can be read again")
@@ -50,6 +50,9 @@ func (s *Server) reload(ctx context.Context, crew *crew) reloaded {
 	if err != nil {
 		return reloaded{err: fmt.Errorf("the topics stay as they are: %w", err)}
 	}
+	if err := s.changeRules(ctx, crew, c); err != nil {
+		return reloaded{err: fmt.Errorf("the new rules are in force for clients, and not yet for bindings: %w", err)}
+	}
 	old, wanted := *s.topics.Load(), c.Topics
 	added, removed := without(wanted, old), without(old, wanted)
 	if len(added)+len(removed) == 0 {
@@ -66,13 +69,18 @@ func (s *Server) reload(ctx context.Context, crew *crew) reloaded {
 		return reloaded{err: fmt.Errorf("the topics stay as they are: %w", err)}
 	}
 	s.log.Info("topics changed", "added", added, "removed", removed, "topics", wanted)
+	s.reloadGuests(ctx)
+	return reloaded{topics: wanted}
+}
+
+// reloadGuests has the hosted journals take over what has changed here.
+func (s *Server) reloadGuests(ctx context.Context) {
 	s.guests.Range(func(guest, held any) bool {
 		if _, err := guest.(*Server).Reload(ctx); err != nil {
-			s.log.Warn("the topics of a hosted journal stay as they are", "journal", held.(store.Held).Journal, "err", err)
+			s.log.Warn("a hosted journal keeps the topics and rules that it had", "journal", held.(store.Held).Journal, "err", err)
 		}
 		return true
 	})
-	return reloaded{topics: wanted}
 }
 
 // changeTopics keeps the order of the start and of the stop for each topic: one that is new is watched and

@@ -16,6 +16,7 @@ import (
 
 	"github.com/kiteq/kiteq/conf"
 	"github.com/kiteq/kiteq/handler"
+	"github.com/kiteq/kiteq/handler/access"
 	"github.com/kiteq/kiteq/handler/delay"
 	"github.com/kiteq/kiteq/handler/deliver"
 	"github.com/kiteq/kiteq/handler/exchange"
@@ -66,6 +67,7 @@ type Server struct {
 	hooks      *webhook.Hooks
 	scheduler  *delay.Scheduler
 	transport  *transport.Transport
+	gate       *access.Gate // nil: everybody may do everything
 	// certificates are nil when nobody speaks TLS.
 	certificates *transport.Certificates
 	admin        *admin.Server // nil without
@@ -146,6 +148,7 @@ func assembled(c conf.Config, control Control, address string, journal store.Jou
 		return nil, err
 	}
 	s.assemble()
+	s.warnOpen()
 	if port := adminPort(c); port >= 0 {
 		if s.admin, err = admin.Listen(net.JoinHostPort(c.AdminHost, strconv.Itoa(port)), s, s, log); err != nil {
 			return nil, err
@@ -176,6 +179,10 @@ func (s *Server) assemble() {
 	s.handler = handler.New(s.directory, s.lane.Classes(), s.advertised, s.log)
 	s.handler.SetTopics(c.Topics)
 	s.handler.Limit(c.AcceptPerSecond)
+	if c.Auth.File != "" {
+		s.gate = access.New(c.Rules, s.log)
+		s.handler.Guard(s.gate)
+	}
 	courier := func() deliver.Courier { return handler.NewCourier(s.directory) }
 	s.dispatcher = deliver.New(c.Delivery, s.journal, s.lane, courier, recovered.Standing, recovered.Heads, s.log)
 	c.Webhook.First, c.Webhook.Longest = c.Transaction.First, c.Transaction.Longest
@@ -268,6 +275,9 @@ func (s *Server) Run(ctx context.Context) error {
 	crew.start("checks", s.checker.Run)
 	crew.start("webhooks", func(ctx context.Context) error { return s.hooks.Run(ctx, s.checker) })
 	crew.start("delays", s.scheduler.Run)
+	if s.gate != nil {
+		crew.start("access", s.gate.Run)
+	}
 	crew.start("network", s.transport.Run)
 	err := s.announce(ctx, crew)
 	if err == nil {
@@ -392,7 +402,7 @@ func (s *Server) stop(ctx context.Context, crew *crew) error {
 	s.drain(ctx)
 	s.handler.Refuse()
 	defer s.abandonLater()()
-	for _, name := range []string{"page", "brokers", "bindings", "checks", "webhooks", "delays", "delivery", "lane", "network", "registry", "embedded registry", "journal", "heap dumps", "admin"} {
+	for _, name := range []string{"page", "brokers", "bindings", "checks", "webhooks", "delays", "delivery", "lane", "network", "access", "registry", "embedded registry", "journal", "heap dumps", "admin"} {
 		crew.stop(name)
 	}
 	return errors.Join(crew.err(), s.journal.Close())
@@ -453,6 +463,17 @@ const maxComplaints = 10_000
 func (s *Server) bindings(loaded chan struct{}) func(bindings registry.Bindings) {
 	first := true
 	complained := map[string]bool{}
+	complain := func(topic, group string, bad error) {
+		if complained[bad.Error()] {
+			return
+		}
+		if len(complained) >= maxComplaints {
+			clear(complained)
+		}
+		complained[bad.Error()] = true
+		s.badBindings.Add(1)
+		s.log.Warn("binding left out", "topic", topic, "group", group, "err", bad)
+	}
 	return func(bindings registry.Bindings) {
 		var routes []kite.Route
 		var left []operate.BadBinding
@@ -460,14 +481,13 @@ func (s *Server) bindings(loaded chan struct{}) func(bindings registry.Bindings)
 			for _, g := range groups {
 				for _, bad := range g.Bad {
 					left = append(left, operate.BadBinding{Topic: topic, Group: g.Group, Error: bad.Error()})
-					if !complained[bad.Error()] {
-						if len(complained) >= maxComplaints {
-							clear(complained)
-						}
-						complained[bad.Error()] = true
-						s.badBindings.Add(1)
-						s.log.Warn("binding left out", "topic", topic, "group", g.Group, "err", bad)
-					}
+					complain(topic, g.Group, bad)
+				}
+				if len(g.Bindings) > 0 && !s.maySubscribe(topic, g.Group) {
+					bad := kite.Errorf(kite.Unauthorized, "group %s may not subscribe to topic %s: the rules in [auth] file have it not", g.Group, topic)
+					left = append(left, operate.BadBinding{Topic: topic, Group: g.Group, Error: bad.Error()})
+					complain(topic, g.Group, bad)
+					continue
 				}
 				if len(g.Bindings) > 0 {
 					routes = append(routes, kite.Route{Topic: topic, Group: g.Group, Bindings: g.Bindings, SinceMs: g.SinceMs})

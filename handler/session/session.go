@@ -34,6 +34,9 @@ type Session struct {
 	Framing uint8
 	// Level is what newer clients said in ConnMeta; 0 for every old one.
 	Level atomic.Int32
+	// Greeting is the ConnMeta whose key is being looked at, nil when none is. It belongs to who handles the
+	// session's requests.
+	Greeting *Greeting
 	// Answers gathers what one turn of the lane answers this client. It belongs to the lane's goroutine and
 	// is nil between two turns.
 	Answers *Buffer
@@ -46,6 +49,15 @@ type Session struct {
 	forgiven atomic.Int32 // deliveries that were never answered and hold no credit any more
 	opaque   atomic.Uint32
 	joined   bool // guarded by Directory.mu
+}
+
+// Greeting is who a connection says it is.
+type Greeting struct {
+	Group, Key string
+	WarmingUp  time.Duration
+	Level      int32
+	Credit     int32  // deliveries that the client takes at a time; 0: the broker's
+	Opaque     uint32 // of the newest ConnMeta that said so
 }
 
 type warmUp struct {

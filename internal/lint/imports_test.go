@@ -19,7 +19,7 @@ type row struct {
 var table = []row{
 	// L5: programs
 	{".", []string{"server", "conf"}},
-	{"cmd/kiteqctl", []string{"client", "registry/...", "store/...", "internal/kite", "internal/operate", "internal/protocol"}},
+	{"cmd/kiteqctl", []string{"client", "handler/access", "registry/...", "store/...", "internal/kite", "internal/operate", "internal/protocol"}},
 	{"cmd/kiteq-bench", []string{"client", "internal/kite", "internal/protocol"}},
 	{"internal/demo", []string{"client", "client/barrier", "internal/operate"}},
 	// L4: the assembly and the configuration
@@ -28,7 +28,7 @@ var table = []row{
 		"internal/kite", "internal/operate", "internal/protocol",
 	}},
 	{"conf", []string{
-		"handler/deliver", "handler/exchange", "handler/sequence", "handler/session", "handler/txn", "handler/webhook", "server/transport",
+		"handler/access", "handler/deliver", "handler/exchange", "handler/sequence", "handler/session", "handler/txn", "handler/webhook", "server/transport",
 		"registry/...", "store/...", "internal/kite",
 	}},
 	// L3: the edges
@@ -39,6 +39,7 @@ var table = []row{
 	{"server/metrics", []string{"internal/kite"}},
 	{"server/page", []string{"server/admin", "internal/operate", "internal/kite"}},
 	// L2: the parts, which do not know each other
+	{"handler/access", []string{"internal/kite"}},
 	{"handler/session", []string{"internal/kite"}},
 	{"handler/exchange", []string{"internal/kite"}},
 	{"handler/sequence", []string{"store", "internal/kite"}},
@@ -104,6 +105,7 @@ var homes = map[string][]string{
 	"go.uber.org/goleak":                  {"registry/registrytest", "store/storetest", "internal/zktest"},
 	"github.com/google/go-cmp":            {"registry/registrytest", "store/storetest", "client/clienttest"},
 	"pgregory.net/rapid":                  {"registry/registrytest", "store/storetest"},
+	"golang.org/x/crypto":                 {"handler/access"},
 	"golang.org/x/sync":                   {"..."},
 	"golang.org/x/sys":                    {"..."},
 	"github.com/go-sql-driver/mysql":      {"store/mysql/...", "internal/mysqltest", "client/internal/dbtest"},

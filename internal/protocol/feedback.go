@@ -5,6 +5,7 @@ package protocol
 const (
 	FeedbackAuthorized     = "Auth Succ"
 	FeedbackUnauthorized   = "Unauthorized,Connection broken!"
+	FeedbackForbidden      = "Unauthorized: "              // ours; followed by what is not allowed
 	FeedbackOverflow       = "Store Result KiteQ OverFlow" // followed by " [ip:port]" of the broker
 	FeedbackTopic          = "UnSupport Topic Message!"
 	FeedbackMessageID      = "Invalid MessageId For UUID!"

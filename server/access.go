@@ -1,0 +1,71 @@
+package server
+
+import (
+	"context"
+	"net"
+	"slices"
+
+	"github.com/kiteq/kiteq/conf"
+	"github.com/kiteq/kiteq/handler/access"
+	"github.com/kiteq/kiteq/internal/kite"
+)
+
+// warnOpen names at each start what protects nobody because it is not set.
+func (s *Server) warnOpen() {
+	c := s.config
+	var open []string
+	if c.Auth.File == "" {
+		open = append(open, "anybody may publish, subscribe and decide transactions ([auth] file)")
+	}
+	if !c.TLS.Only && !loopback(c.Bind) {
+		open = append(open, "messages and keys cross the network readable ([tls] listen and only)")
+	}
+	if adminPort(c) >= 0 && len(c.Rules.Operators) == 0 && !(c.TLS.Admin && c.TLS.ClientCA != "") {
+		open = append(open, "whoever reaches "+net.JoinHostPort(c.AdminHost, "the operators' port")+" operates the broker ([operators] of the auth file)")
+	}
+	if len(open) > 0 {
+		s.log.Warn("not protected, for want of a setting", "open", open)
+	}
+}
+
+func loopback(addr string) bool {
+	host, _, err := net.SplitHostPort(addr)
+	return err == nil && (host == "localhost" || net.ParseIP(host).IsLoopback())
+}
+
+// maySubscribe tells whether messages of the topic may go to the group.
+func (s *Server) maySubscribe(topic, group string) bool {
+	return s.gate == nil || s.gate.MaySubscribe(group, topic)
+}
+
+// rules returns those in force.
+func (s *Server) rules() access.Rules {
+	if s.gate == nil {
+		return s.config.Rules
+	}
+	return s.gate.Rules()
+}
+
+// changeRules puts the rules of a new configuration in force: members whose key is no longer good are sent away,
+// and bindings are looked at anew. It runs in the goroutine of Run.
+func (s *Server) changeRules(ctx context.Context, crew *crew, c conf.Config) error {
+	switch {
+	case s.gate == nil && c.Auth.File == "":
+		return nil
+	case s.gate == nil || c.Auth.File == "":
+		s.log.Warn("[auth] file is set or no longer set: that counts from the next start on")
+		return nil
+	}
+	revoked := s.gate.Swap(c.Rules)
+	if len(revoked) > 0 {
+		s.log.Info("keys are no longer good: their members are sent away", "groups", revoked)
+		s.handler.Expel(func(group string) bool {
+			return slices.Contains(revoked, s.gate.Rule(group)) || slices.Contains(revoked, group)
+		},
+			kite.Errorf(kite.Unauthorized, "the rules have changed: the key must be shown again"))
+	}
+	s.reloadGuests(ctx)
+	ctx, cancel := context.WithTimeout(ctx, registryPatience)
+	defer cancel()
+	return loadedBy(ctx, s.watch(crew, *s.topics.Load()))
+}
