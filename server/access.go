@@ -2,12 +2,14 @@ package server
 
 import (
 	"context"
+	"crypto/tls"
 	"net"
 	"slices"
 
 	"github.com/kiteq/kiteq/conf"
 	"github.com/kiteq/kiteq/handler/access"
 	"github.com/kiteq/kiteq/internal/kite"
+	"github.com/kiteq/kiteq/server/admin"
 )
 
 // warnOpen names at each start what protects nobody because it is not set.
@@ -36,6 +38,38 @@ func loopback(addr string) bool {
 // maySubscribe tells whether messages of the topic may go to the group.
 func (s *Server) maySubscribe(topic, group string) bool {
 	return s.gate == nil || s.gate.MaySubscribe(group, topic)
+}
+
+// operators is the gate as the operators' port sees it.
+type operators struct{ *access.Gate }
+
+// Asks implements admin.Guard.
+func (o operators) Asks() bool { return o.HasOperators() }
+
+// Operator implements admin.Guard.
+func (o operators) Operator(ctx context.Context, name, token, remote string) (bool, error) {
+	role, err := o.Gate.Operator(ctx, name, token, remote)
+	return role == access.Operate, err
+}
+
+// Certified implements admin.Guard.
+func (o operators) Certified(name string) (bool, error) {
+	role, err := o.Gate.Certified(name)
+	return role == access.Operate, err
+}
+
+// secureAdmin gives the operators' port TLS and its guard, as far as they are set. Certificates are demanded when
+// nothing else would tell who comes.
+func (s *Server) secureAdmin() {
+	var config *tls.Config
+	if s.config.TLS.Admin {
+		config = s.certificates.Optional(func() bool { return s.gate == nil || !s.gate.HasOperators() })
+	}
+	var guard admin.Guard
+	if s.gate != nil {
+		guard = operators{s.gate}
+	}
+	s.admin.Secure(config, guard)
 }
 
 // rules returns those in force.

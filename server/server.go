@@ -153,6 +153,7 @@ func assembled(c conf.Config, control Control, address string, journal store.Jou
 		if s.admin, err = admin.Listen(net.JoinHostPort(c.AdminHost, strconv.Itoa(port)), s, s, log); err != nil {
 			return nil, err
 		}
+		s.secureAdmin()
 		s.page = page.New(s, log)
 		s.admin.Mount(page.Root, s.page)
 	}
@@ -278,6 +279,9 @@ func (s *Server) Run(ctx context.Context) error {
 	if s.gate != nil {
 		crew.start("access", s.gate.Run)
 	}
+	if s.certificates != nil {
+		crew.start("certificates", s.certificates.Run)
+	}
 	crew.start("network", s.transport.Run)
 	err := s.announce(ctx, crew)
 	if err == nil {
@@ -402,7 +406,7 @@ func (s *Server) stop(ctx context.Context, crew *crew) error {
 	s.drain(ctx)
 	s.handler.Refuse()
 	defer s.abandonLater()()
-	for _, name := range []string{"page", "brokers", "bindings", "checks", "webhooks", "delays", "delivery", "lane", "network", "access", "registry", "embedded registry", "journal", "heap dumps", "admin"} {
+	for _, name := range []string{"page", "brokers", "bindings", "checks", "webhooks", "delays", "delivery", "lane", "network", "access", "certificates", "registry", "embedded registry", "journal", "heap dumps", "admin"} {
 		crew.stop(name)
 	}
 	return errors.Join(crew.err(), s.journal.Close())

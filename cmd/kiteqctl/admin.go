@@ -113,7 +113,7 @@ const maxAnswer = 64 << 20
 func (g *globals) call(ctx context.Context, d desk, method, path string, order, v any) error {
 	ctx, cancel := context.WithTimeout(ctx, g.timeout)
 	defer cancel()
-	response, err := send(ctx, d, method, path, order)
+	response, err := g.send(ctx, d, method, path, order)
 	if err != nil {
 		return err
 	}
@@ -128,8 +128,8 @@ func (g *globals) call(ctx context.Context, d desk, method, path string, order, 
 	return nil
 }
 
-// send returns an answer of status 200.
-func send(ctx context.Context, d desk, method, path string, order any) (*http.Response, error) {
+// send returns an answer of status 200. It tells who asks.
+func (g *globals) send(ctx context.Context, d desk, method, path string, order any) (*http.Response, error) {
 	var body io.Reader
 	if order != nil {
 		encoded, err := json.Marshal(order)
@@ -142,7 +142,14 @@ func send(ctx context.Context, d desk, method, path string, order any) (*http.Re
 	if err != nil {
 		return nil, err
 	}
-	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	if err := g.introduce(request); err != nil {
+		return nil, err
+	}
+	config, err := g.security.config()
+	if err != nil {
+		return nil, err
+	}
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: config}}
 	response, err := client.Do(request)
 	if err != nil {
 		return nil, fmt.Errorf("broker at %s: %w: --admin names another address for operators", d.base, err)
@@ -156,7 +163,7 @@ func send(ctx context.Context, d desk, method, path string, order any) (*http.Re
 	if json.Unmarshal(raw, &refused) != nil || refused.Error == "" {
 		refused.Error = response.Status
 	}
-	err = fmt.Errorf("broker at %s: %s", d.base, refused.Error)
+	err = fmt.Errorf("broker at %s: %s%s", d.base, refused.Error, refusedBecause(response.StatusCode))
 	switch response.StatusCode {
 	case http.StatusNotFound:
 		err = errors.Join(errUnknown, err)

@@ -29,6 +29,13 @@ type directory interface {
 // no --group.
 func (g *globals) dial(ctx context.Context, group string, change func(*client.Options)) (*client.Client, func() error, error) {
 	o := client.Options{Group: cmp.Or(g.group, group), SecretKey: g.secret}
+	if g.security.tls {
+		var err error
+		if o.TLS, err = g.security.config(); err != nil {
+			return nil, nil, err
+		}
+		o.TLSPort = g.security.port
+	}
 	change(&o)
 	closeRegistry := func() {}
 	if g.broker != "" {

@@ -124,7 +124,7 @@ func newDLQExport(g *globals) *cobra.Command {
 		RunE: action(func(cmd *cobra.Command, args []string) error {
 			ctx := cmd.Context()
 			return g.each(ctx, args[0], func(d desk) error {
-				response, err := send(ctx, d, "GET", "/deadletters/export?"+query("topic", args[0], "group", args[1]), nil)
+				response, err := g.send(ctx, d, "GET", "/deadletters/export?"+query("topic", args[0], "group", args[1]), nil)
 				if err != nil {
 					return err
 				}

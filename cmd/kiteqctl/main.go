@@ -12,14 +12,15 @@ import (
 type terminal struct {
 	in       io.Reader
 	out, err io.Writer
-	secret   string
+	secret   string // the group's key
+	token    string // NAME:TOKEN of an operator
 	user     string // who gives orders, "" when nobody says
 	registry func(ctx context.Context, zkhost string) (directory, func(), error)
 }
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	code := run(ctx, os.Args[1:], terminal{os.Stdin, os.Stdout, os.Stderr, os.Getenv(secretVariable), os.Getenv("USER"), openZooKeeper})
+	code := run(ctx, os.Args[1:], terminal{os.Stdin, os.Stdout, os.Stderr, os.Getenv(secretVariable), os.Getenv(tokenVariable), os.Getenv("USER"), openZooKeeper})
 	stop()
 	os.Exit(code)
 }

@@ -411,7 +411,7 @@ func TestNoZooKeeper(t *testing.T) {
 	l.Close() // now nobody listens there
 	for _, args := range [][]string{{"topics"}, {"groups"}, {"pub", "trade", "pay", "x"}, {"sub", "trade", "pay"}} {
 		var out, failures bytes.Buffer
-		code := run(t.Context(), append(args, "--zkhost", "zk://"+addr+"/root"), terminal{strings.NewReader(""), &out, &failures, "", "", openZooKeeper})
+		code := run(t.Context(), append(args, "--zkhost", "zk://"+addr+"/root"), terminal{strings.NewReader(""), &out, &failures, "", "", "", openZooKeeper})
 		if code != exitError || strings.Count(failures.String(), "\n") != 1 {
 			t.Errorf("%v: code %d, %q", args, code, failures.String())
 		}
@@ -422,7 +422,7 @@ func TestNoZooKeeper(t *testing.T) {
 		}
 	}
 	var out, failures bytes.Buffer
-	code := run(t.Context(), []string{"topics", "--zkhost", "etcd://x"}, terminal{strings.NewReader(""), &out, &failures, "", "", openZooKeeper})
+	code := run(t.Context(), []string{"topics", "--zkhost", "etcd://x"}, terminal{strings.NewReader(""), &out, &failures, "", "", "", openZooKeeper})
 	if code != exitUsage || !strings.Contains(failures.String(), "etcd") {
 		t.Errorf("other scheme: code %d, %q", code, failures.String())
 	}
@@ -440,7 +440,7 @@ func TestZooKeeper(t *testing.T) {
 	command := func(args ...string) string {
 		t.Helper()
 		var out, failures bytes.Buffer
-		code := run(t.Context(), append(args, "--zkhost", server.Addr()), terminal{strings.NewReader(""), &out, &failures, "", "", openZooKeeper})
+		code := run(t.Context(), append(args, "--zkhost", server.Addr()), terminal{strings.NewReader(""), &out, &failures, "", "", "", openZooKeeper})
 		if code != exitOK {
 			t.Fatalf("%v: code %d, %s", args, code, failures.String())
 		}

@@ -60,6 +60,7 @@ type globals struct {
 	zkhost, broker, admin, group, output string
 	timeout                              time.Duration
 	zkhostGiven                          bool
+	security                             security
 	line                                 *sync.Mutex // held while a line is printed
 }
 
@@ -82,7 +83,7 @@ the broker that "./build.sh run" starts registers, too; or --broker names one. W
 
 Exit codes: 0 done, 1 it did not work, 2 the command line is wrong, 3 no broker knows what it is about.
 The secret key of the group, if brokers want one, is read from the environment:
-` + secretVariable + `.`,
+` + secretVariable + `; NAME:TOKEN of an operator from ` + tokenVariable + `.`,
 		Example: `  kiteqctl sub trade pay-succ --group s-books     # in one terminal
   kiteqctl pub trade pay-succ 'order 17'          # in another one
   kiteqctl groups                                 # who is bound to what
@@ -101,10 +102,11 @@ The secret key of the group, if brokers want one, is read from the environment:
 	flags.StringVar(&g.broker, "broker", "", "broker `ADDR` (host:port) to use instead of discovery; then sub binds only if --zkhost is given, too")
 	flags.StringVar(&g.admin, "admin", "", "operators' `ADDR` of brokers: host:port or http://host:port, several with commas (default: the port above the brokers')")
 	flags.StringVar(&g.group, "group", "", "`GROUP` to be a member of (default "+publisherGroup+", for sub "+subscriberGroup+")")
+	g.security.register(flags)
 	flags.DurationVar(&g.timeout, "timeout", 10*time.Second, "how long to wait for brokers and their answers")
 	flags.StringVarP(&g.output, "output", "o", "text", "`FORMAT` of what is printed: text or json (one object a line)")
 	root.AddCommand(newPub(g), newSub(g), newTx(g), newTopics(g), newGroups(g), newStore(g), newImportMySQL(g), newDocs(),
-		newExplain(g), newFlows(g), newPause(g), newResume(g), newSeek(g), newDelayed(g), newDLQ(g))
+		newExplain(g), newFlows(g), newPause(g), newResume(g), newSeek(g), newDelayed(g), newDLQ(g), newHash(g))
 	return root
 }
 

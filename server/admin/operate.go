@@ -172,7 +172,8 @@ func body(r *http.Request, v any) error {
 	return nil
 }
 
-// Signed makes what is journaled of a note: who gives no name is known by the HTTP user or the address.
+// Signed makes what is journaled of a note: who gives no name is known by the HTTP user or the address. Where the
+// port asks who comes, that name stands before any other.
 func Signed(r *http.Request, n operate.Note, reasonRequired bool) (kite.Note, error) {
 	user, _, _ := r.BasicAuth()
 	host, _, err := net.SplitHostPort(r.RemoteAddr)
@@ -180,6 +181,9 @@ func Signed(r *http.Request, n operate.Note, reasonRequired bool) (kite.Note, er
 		host = r.RemoteAddr
 	}
 	name := cmp.Or(strings.TrimSpace(n.By), user, host)
+	if known := operatorOf(r); known != "" && known != name {
+		name = known + " as " + name
+	}
 	reason := strings.TrimSpace(n.Reason)
 	switch {
 	case reasonRequired && reason == "":

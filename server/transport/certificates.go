@@ -49,6 +49,22 @@ func (c *Certificates) Config() *tls.Config {
 	}
 }
 
+// Optional returns the configuration for a listener that looks at clients' certificates, and demands one only
+// when the function says so. Without client_ca it looks at none.
+func (c *Certificates) Optional(demanded func() bool) *tls.Config {
+	return &tls.Config{
+		MinVersion: tls.VersionTLS12,
+		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
+			config := c.current.Load()
+			if config.ClientCAs != nil && !demanded() {
+				config = config.Clone()
+				config.ClientAuth = tls.VerifyClientCertIfGiven
+			}
+			return config, nil
+		},
+	}
+}
+
 // Reload reads the files and tells whether they have changed. After an error what was in force still is.
 func (c *Certificates) Reload() (changed bool, err error) {
 	c.mu.Lock()
@@ -102,9 +118,9 @@ func configOf(files TLS, cert, key, authorities []byte) (*tls.Config, error) {
 	return config, nil
 }
 
-// follow reads the files again when they change, until ctx ends. Files that do not fit together may be just
+// Run reads the files again when they change, until ctx ends. Files that do not fit together may be just
 // being replaced: they are tried again.
-func (c *Certificates) follow(ctx context.Context) {
+func (c *Certificates) Run(ctx context.Context) error {
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
 	told := ""
@@ -112,7 +128,7 @@ func (c *Certificates) follow(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
-			return
+			return nil
 		case now := <-tick.C:
 			_, err := c.Reload()
 			switch {

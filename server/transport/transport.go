@@ -86,7 +86,6 @@ func (t *Transport) Run(ctx context.Context) error {
 		t.secure = l.Addr().String()
 		context.AfterFunc(ctx, func() { _ = l.Close() })
 		parts.Go(func() { t.accept(ctx, l) })
-		parts.Go(func() { t.certificates.follow(ctx) })
 		if t.tls.Only {
 			t.addr = t.secure
 			close(t.ready)
