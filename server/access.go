@@ -25,6 +25,9 @@ func (s *Server) warnOpen() {
 	if adminPort(c) >= 0 && len(c.Rules.Operators) == 0 && !(c.TLS.Admin && c.TLS.ClientCA != "") {
 		open = append(open, "whoever reaches "+net.JoinHostPort(c.AdminHost, "the operators' port")+" operates the broker ([operators] of the auth file)")
 	}
+	if url, err := conf.ParseRegistry(c.ZKHost); err == nil && url.ZK != nil && !url.ZK.Protect {
+		open = append(open, "whoever reaches ZooKeeper poses as a broker and binds groups (acl=digest in -zkhost)")
+	}
 	if len(open) > 0 {
 		s.log.Warn("not protected, for want of a setting", "open", open)
 	}

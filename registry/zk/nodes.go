@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"slices"
+	"strings"
 
 	"github.com/go-zookeeper/zk"
 	"golang.org/x/sync/errgroup"
@@ -85,22 +86,30 @@ func (s *session) ensure(ctx context.Context, path string) error {
 }
 
 func (s *session) ensureNode(ctx context.Context, full string) error {
+	path, _ := strings.CutPrefix(full, s.root)
+	if len(full) <= len(s.root) {
+		path = "" // of the chroot
+	}
+	acl := s.acls.of(path)
 	_, err := ask(ctx, s, func(c *zk.Conn) (string, error) {
 		// Looked at first: a refused creation costs the ensemble a logged transaction.
 		if found, _, err := c.Exists(full); err != nil || found {
 			return full, err
 		}
-		return c.Create(full, []byte{}, zk.FlagPersistent, zk.WorldACL(zk.PermAll))
+		return c.Create(full, []byte{}, zk.FlagPersistent, acl)
 	})
-	if errors.Is(err, zk.ErrNodeExists) {
+	if err != nil && !errors.Is(err, zk.ErrNodeExists) {
+		return err
+	}
+	if path == "" { // of the chroot: it may be others', too
 		return nil
 	}
-	return err
+	return s.protect(ctx, full, acl)
 }
 
 // ensureTopics makes the persistent nodes of the topics.
 func (s *session) ensureTopics(ctx context.Context, topics []string) error {
-	for _, path := range []string{registry.TopicsDir, registry.PubDir, registry.SubDir, registry.AliveDir, registry.KnownDir} {
+	for _, path := range []string{registry.RootNode, registry.TopicsDir, registry.PubDir, registry.SubDir, registry.AliveDir, registry.KnownDir} {
 		if err := s.ensure(ctx, path); err != nil {
 			return err
 		}
@@ -124,7 +133,7 @@ func (s *session) ensureTopics(ctx context.Context, topics []string) error {
 // attempt may have been carried out and its answer lost, and fails with errTaken when it is another's.
 func (s *session) plant(ctx context.Context, path string) error {
 	_, err := ask(ctx, s, func(c *zk.Conn) (string, error) {
-		return c.Create(s.root+path, []byte{}, zk.FlagEphemeral, zk.WorldACL(zk.PermAll))
+		return c.Create(s.root+path, []byte{}, zk.FlagEphemeral, s.acls.of(path))
 	})
 	if !errors.Is(err, zk.ErrNodeExists) {
 		return err
@@ -170,7 +179,7 @@ func (s *session) put(ctx context.Context, path string, data []byte) error {
 	}
 	create := func() error {
 		_, err := ask(ctx, s, func(c *zk.Conn) (string, error) {
-			return c.Create(s.root+path, data, zk.FlagPersistent, zk.WorldACL(zk.PermAll))
+			return c.Create(s.root+path, data, zk.FlagPersistent, s.acls.of(path))
 		})
 		return err
 	}

@@ -23,8 +23,11 @@ type Options struct {
 	// Root is the chroot: a path that goes before every znode, made when missing. Default "": none.
 	Root string
 	// Auth is "user:password" of the digest scheme, for servers whose znodes are protected. Nodes are
-	// made open to everyone all the same, as existing clients need them. Default "": none.
+	// made open to everyone all the same, unless Protect is set. Default "": none.
 	Auth string
+	// Protect makes nodes that only Auth may change, and closes those that brokers need and that are open; existing
+	// clients go on binding and publishing (acl.go has who may do what). It needs Auth. Default false.
+	Protect bool
 	// SessionTimeout is how long the server keeps the session of a silent broker. The server may grant
 	// another time. Default 30s, from 100ms to 10m.
 	SessionTimeout time.Duration
@@ -43,7 +46,7 @@ type Options struct {
 }
 
 // Form is what ParseURL reads, for messages and help texts.
-const Form = "zk://[user:password@]host:port,host:port[/chroot][?timeout=30s]"
+const Form = "zk://[user:password@]host:port,host:port[/chroot][?timeout=30s&acl=digest]"
 
 const (
 	zkScheme    = "zk://"
@@ -90,6 +93,9 @@ func (o Options) Validate() error {
 	}
 	if user, _, ok := strings.Cut(o.Auth, ":"); o.Auth != "" && (!ok || user == "") {
 		refuse("ZooKeeper auth: write it as user:password") // without the value, which is a secret
+	}
+	if o.Protect && o.Auth == "" {
+		refuse("ZooKeeper acl=digest: it needs user:password@ before the hosts")
 	}
 	for _, d := range []struct {
 		name                 string
@@ -151,11 +157,20 @@ func ParseURL(text string) (Options, error) {
 		return refuse("query %q: %w", query, err)
 	}
 	for key, value := range values {
-		if key != "timeout" {
-			return refuse("parameter %q is not known, only timeout is", key)
-		}
-		if o.SessionTimeout, err = time.ParseDuration(value[0]); err != nil || o.SessionTimeout <= 0 {
-			return refuse("timeout %q is no duration like 30s", value[0])
+		switch key {
+		case "timeout":
+			if o.SessionTimeout, err = time.ParseDuration(value[0]); err != nil || o.SessionTimeout <= 0 {
+				return refuse("timeout %q is no duration like 30s", value[0])
+			}
+		case "acl":
+			if o.Protect = value[0] == "digest"; !o.Protect && value[0] != "open" {
+				return refuse("acl %q is not open or digest", value[0])
+			}
+			if o.Protect && o.Auth == "" {
+				return refuse("acl=digest needs user:password@ before the hosts")
+			}
+		default:
+			return refuse("parameter %q is not known, only timeout and acl are", key)
 		}
 	}
 	return o, nil
@@ -197,6 +212,13 @@ func Redacted(text string) string {
 		return scheme + "***" + text[at:] // it may be the password alone
 	}
 	return scheme + user + ":***" + text[at:]
+}
+
+func (o Options) acls() acls {
+	if !o.Protect {
+		return acls{}
+	}
+	return acls{auth: o.Auth}
 }
 
 // String returns where ZooKeeper is, as an address, with "***" instead of the password.

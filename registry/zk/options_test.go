@@ -27,12 +27,14 @@ func TestParseURL(t *testing.T) {
 		"h1?timeout=1m":                     {Hosts: []string{"h1:2181"}, SessionTimeout: time.Minute},
 		"zk://[::1]:2181,[::2],127.0.0.1":   {Hosts: []string{"[::1]:2181", "[::2]:2181", "127.0.0.1:2181"}},
 		"zk://me:secret@h1,h2/a?timeout=9s": {Hosts: []string{"h1:2181", "h2:2181"}, Auth: "me:secret", Root: "/a", SessionTimeout: 9 * time.Second},
+		"zk://me:pw@h1?acl=digest":          {Hosts: []string{"h1:2181"}, Auth: "me:pw", Protect: true},
+		"h1?acl=open":                       {Hosts: []string{"h1:2181"}},
 		"me:@h1":                            {Hosts: []string{"h1:2181"}, Auth: "me:"},
 		"zk://m%65:p%40%2F%3f%25:,+ @h1":    {Hosts: []string{"h1:2181"}, Auth: "me:p@/?%:,+ "},
 	} {
 		got, err := zk.ParseURL(text)
 		if diff := cmp.Diff(want, got, cmp.Comparer(func(a, b zk.Options) bool {
-			return cmp.Equal(a.Hosts, b.Hosts) && a.Root == b.Root && a.Auth == b.Auth && a.SessionTimeout == b.SessionTimeout
+			return cmp.Equal(a.Hosts, b.Hosts) && a.Root == b.Root && a.Auth == b.Auth && a.SessionTimeout == b.SessionTimeout && a.Protect == b.Protect
 		})); err != nil || diff != "" {
 			t.Errorf("%q: error %v, %s", text, err, diff)
 		}
@@ -63,6 +65,8 @@ func TestParseURLRefuses(t *testing.T) {
 		"zk://h1?timeout=-1s":      `timeout "-1s"`,
 		"zk://h1?timeout=":         `timeout ""`,
 		"zk://h1?retries=3":        `"retries"`,
+		"zk://h1?acl=digest":       `needs user:password@`,
+		"zk://h1?acl=closed":       `acl "closed"`,
 		"zk://h1?timeout=1s&x=%zz": "query",
 	} {
 		_, err := zk.ParseURL(text)

@@ -18,6 +18,8 @@ type session struct {
 	conn *zk.Conn
 	id   int64
 	root string
+	acls acls
+	done sync.Map      // string -> true: nodes whose ACL is known to be right
 	over chan struct{} // closed when the server has expired it or its handle is given up
 }
 
@@ -197,7 +199,7 @@ func (r *Registry) connected(l link, conn *zk.Conn, id, opened int64) {
 		if l.session != nil {
 			r.log.Warn("zookeeper session expired", "session", fmt.Sprintf("%#x", l.session.id))
 		}
-		r.setLink(&session{conn: conn, id: id, root: r.o.Root, over: make(chan struct{})}, true, opened)
+		r.setLink(&session{conn: conn, id: id, root: r.o.Root, acls: r.o.acls(), over: make(chan struct{})}, true, opened)
 		r.log.Info("zookeeper session opened", attrs...)
 	case !l.up || l.opened != opened:
 		r.setLink(l.session, true, opened)

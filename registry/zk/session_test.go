@@ -180,6 +180,7 @@ func TestAgainstZooKeeper(t *testing.T) {
 	t.Parallel()
 	server := zktest.Start(t)
 	t.Run("lost event", func(t *testing.T) { t.Parallel(); lostEvent(t, server) })
+	t.Run("digest ACLs", func(t *testing.T) { t.Parallel(); digestACLs(t, server) })
 	t.Run("protected nodes", func(t *testing.T) { t.Parallel(); protectedNodes(t, server) })
 	t.Run("without chroot", func(t *testing.T) { t.Parallel(); withoutChroot(t, server) })
 	t.Run("taken address", func(t *testing.T) { t.Parallel(); takenAddress(t, server) })
