@@ -33,17 +33,17 @@ type Config struct {
 	// and has the topics read again, so the default is 127.0.0.1.
 	AdminHost string `toml:"admin_host"`
 	// Topics are the topics to serve. Default ["message"]. Read again by /reload.
-	Topics []string `toml:"topics"`
+	Topics []string `toml:"topics" reload:"live"`
 	// ZKHost says where the registry is: "embedded", "embedded://ip:port?data=dir", "zk://host:port,...",
 	// "host:port,..." or "file://path". Default "embedded": 127.0.0.1:2181.
-	ZKHost string `toml:"zkhost"`
+	ZKHost string `toml:"zkhost" secret:"yes"`
 	// BindingsFile is where the last bindings are kept that ZooKeeper told, so that the broker can start
 	// while it is away; "" means nowhere. Default "data/bindings.json".
 	BindingsFile string `toml:"bindings_file"`
 	// Store says where messages are kept: "mmap://dir?sync=always|os|200ms&segment=256MiB",
 	// "mysql://user:password@master:3306,replica:3306?db=kiteq", "memory://" or, to measure the network without a
 	// store, "mock://". Default "mmap://data/journal".
-	Store string `toml:"db"`
+	Store string `toml:"db" secret:"yes"`
 	// Sync says for single topics how their messages are synced: "always" answers them after fdatasync, "os"
 	// leaves it to the operating system. The others are synced as Store says. Default none.
 	Sync map[string]string `toml:"sync"`
@@ -52,7 +52,7 @@ type Config struct {
 	ClusterName string `toml:"cluster_name"`
 	// AcceptPerSecond is how many publishes a second all clients together may send, half of them at once;
 	// the rest is refused as overflow. Default 0: no limit; at most 2147483647.
-	AcceptPerSecond int `toml:"accept_per_second"`
+	AcceptPerSecond int `toml:"accept_per_second" reload:"live"`
 	// MetricsNames is how many topics, groups, and pairs of both have series of their own in /metrics; the others
 	// are added up. Default 1000, 1 to 100000.
 	MetricsNames int `toml:"metrics_names"`
@@ -63,15 +63,15 @@ type Config struct {
 	// LogXML is a log4go file of the original KiteQ, of which the level and the file name count. Default "".
 	LogXML string `toml:"log_xml"`
 	// LogLevel is what is logged at least: debug, info, warn or error. Default "": that of LogXML, or info.
-	LogLevel string `toml:"log_level"`
+	LogLevel string `toml:"log_level" reload:"live"`
 	// LogFormat is how a line is written: text or json. Default text.
 	LogFormat string `toml:"log_format"`
 	// InFlight is how many unanswered deliveries a connection may have. Default 32, 1 to 90: old Go
 	// clients stop reading at 100.
-	InFlight int `toml:"in_flight"`
+	InFlight int `toml:"in_flight" reload:"live"`
 	// DrainTimeout is how long a stopping broker serves the clients that are still connected. Default 10s,
 	// 0s to 10m.
-	DrainTimeout time.Duration `toml:"drain_timeout"`
+	DrainTimeout time.Duration `toml:"drain_timeout" reload:"live"`
 
 	Network     transport.Options `toml:"network"`
 	TLS         transport.TLS     `toml:"tls"`
@@ -83,6 +83,9 @@ type Config struct {
 
 	// Rules are what Auth.File says.
 	Rules access.Rules `toml:"-"`
+	// Path is the file that was read, "" when there was none. Check asks to look at the configuration only.
+	Path  string `toml:"-"`
+	Check bool   `toml:"-"`
 	// Notes say what is set that means nothing, or something else, here. They are for the log.
 	Notes []string `toml:"-"`
 }
@@ -146,8 +149,11 @@ func Load(args []string, usage io.Writer) (Config, error) {
 	if err := flags(&c, &path, io.Discard).Parse(args); err != nil { // again, over the file
 		return c, err
 	}
-	c.Network.Addr = c.Bind
+	c.Network.Addr, c.Path = c.Bind, path
 	c.Notes = append(c.Notes, c.unserved()...)
+	if _, _, err := c.levelAndFile(); c.Check && c.LogXML != "" {
+		problems = append(problems, err) // else OpenLog says it
+	}
 	return c, errors.Join(append(problems, c.readRules(), c.Validate())...)
 }
 

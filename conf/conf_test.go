@@ -23,7 +23,7 @@ func TestSampleShowsDefaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := Default()
-	want.Network.Addr = want.Bind
+	want.Network.Addr, want.Path = want.Bind, "kiteq.toml"
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
@@ -31,7 +31,8 @@ func TestSampleShowsDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, key := range tomlKeys(Config{}) {
+	for _, k := range Keys() {
+		key := k.Name
 		if !bytes.Contains(sample, []byte(key+" = ")) {
 			t.Errorf("kiteq.toml does not show %s", key)
 		}

@@ -33,6 +33,7 @@ func flags(c *Config, path *string, usage io.Writer) *flag.FlagSet {
 	set.StringVar(&c.LogPath, "logPath", c.LogPath, "`directory` of kiteq.log and of heap dumps (default: standard error and .)")
 	set.StringVar(&c.LogXML, "logxml", c.LogXML, "log4go `file` of the original KiteQ: its level and file name count")
 	set.Bool(versionFlag, false, "print the version and end")
+	set.BoolVar(&c.Check, "config-check", c.Check, "say what is wrong with the configuration, a line each, and end")
 	set.StringVar(path, "configPath", *path, "TOML `file`, ours or one of the original KiteQ")
 	return set
 }
@@ -59,6 +60,7 @@ func help(set *flag.FlagSet, w io.Writer) {
   kiteq                                      everything inside: registry on 127.0.0.1:2181, journal in ./data
   kiteq -zkhost=zk://h1:2181,h2:2181 -topics=trade,fee -bind=10.0.0.1:13800
   kiteq -configPath=conf/kiteq.toml
+  kiteq -config-check -configPath=conf/kiteq.toml
 
 Flags:
 `)

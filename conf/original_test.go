@@ -53,6 +53,7 @@ func TestOriginalFile(t *testing.T) {
 		if err != nil {
 			t.Errorf("%s: %v", test.name, err)
 		}
+		test.want.Path = "testdata/original.toml"
 		if diff := cmp.Diff(test.want, got); diff != "" {
 			t.Errorf("%s: %s", test.name, diff)
 		}

@@ -62,7 +62,7 @@ type Handler struct {
 	now       func() time.Time
 
 	topics   atomic.Pointer[map[string]*topic]
-	limiter  *limiter // nil: no limit
+	limiter  atomic.Pointer[limiter] // nil: no limit
 	accepted atomic.Int64
 	stopping atomic.Bool
 	refused  [refusals]atomic.Int64
@@ -91,12 +91,13 @@ func (h *Handler) Connect(lane Sequencer, settler Settler, watcher Watcher) {
 func (h *Handler) Guard(g Gate) { h.gate = g }
 
 // Limit bounds the publishes of all connections together: perSecond of them, half as many at once, 0 for
-// no limit. It is called before the first connection.
+// no limit. It may be changed at any time, and a new limit begins full.
 func (h *Handler) Limit(perSecond int) {
-	h.limiter = nil
-	if perSecond > 0 {
-		h.limiter = newLimiter(perSecond, h.now())
+	if perSecond == 0 {
+		h.limiter.Store(nil)
+		return
 	}
+	h.limiter.Store(newLimiter(perSecond, h.now()))
 }
 
 // SetTopics replaces the topics that may be published to. It is called by one goroutine at a time.
@@ -163,9 +164,12 @@ type read struct {
 	flies   *kite.Batch
 	acks    *ackList
 	tally   tally
-	asked   bool   // the limiter, for all publishes of the read
-	permits int    // left of what it gave
-	allowed *topic // the last one that the gate let the group publish to
+	limiter *limiter // nil: not asked yet, or no limit
+
+	// Of the limiter: the topic it was asked for, what is left of what it gave, the publishes still to come.
+	asked              *topic
+	permits, publishes int
+	allowed            *topic // the last one that the gate let the group publish to
 }
 
 func (r *read) frame(f *protocol.Frame) error {
@@ -201,7 +205,7 @@ func (r *read) malformed(f *protocol.Frame, err error) {
 
 func (r *read) finish() {
 	if r.permits > 0 {
-		r.h.limiter.put(r.permits)
+		r.limiter.put(r.asked, r.permits)
 	}
 	if r.tally.accepted > 0 {
 		r.h.accepted.Add(r.tally.accepted)

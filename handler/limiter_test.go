@@ -27,14 +27,14 @@ func TestLimiter(t *testing.T) {
 	} {
 		l := newLimiter(test.rate, clock)
 		for i, s := range test.steps {
-			if got := l.take(s.take, at(s.ms)); got != s.want {
+			if got := l.take(nil, s.take, at(s.ms)); got != s.want {
 				t.Errorf("%s: step %d took %d, want %d", test.name, i, got, s.want)
 			}
 		}
 	}
 	l := newLimiter(10, clock)
-	l.put(100)
-	if got := l.take(100, clock); got != 5 {
+	l.put(nil, 100)
+	if got := l.take(nil, 100, clock); got != 5 {
 		t.Errorf("after giving back too much: %d, want 5", got)
 	}
 }
@@ -48,7 +48,7 @@ func TestLimiterShared(t *testing.T) {
 	for i := range got {
 		wait.Go(func() {
 			for range 1000 {
-				got[i] += l.take(3, clock)
+				got[i] += l.take(nil, 3, clock)
 			}
 		})
 	}
@@ -130,5 +130,55 @@ func TestStats(t *testing.T) {
 	r.SetTopics([]string{"trade", "message"})
 	if stats = r.Stats(); stats.Received["trade"] != 3 || stats.Received["message"] != 0 {
 		t.Errorf("%+v: trade stayed, message is new", stats)
+	}
+}
+
+// TestLimiterShares: a topic that floods the broker leaves to each other topic what that asks for, up to an equal
+// part, and gets the rest.
+func TestLimiterShares(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name  string
+		wants []int // publishes in 10 ms of each topic
+		least []int // of each in a second, of 1000
+		most  []int
+	}{
+		{"alone", []int{50}, []int{1000}, []int{1000}},
+		{"two floods", []int{50, 50}, []int{450, 450}, []int{550, 550}},
+		{"a flood and a little", []int{500, 1}, []int{850, 95}, []int{905, 100}},
+		{"a flood and many", []int{500, 1, 2, 3}, []int{350, 95, 195, 225}, []int{460, 100, 200, 300}},
+		{"below the limit", []int{3, 3}, []int{300, 300}, []int{300, 300}},
+	} {
+		l := newLimiter(1000, clock)
+		topics, got := make([]*topic, len(test.wants)), make([]int, len(test.wants))
+		for i := range topics {
+			topics[i] = &topic{}
+		}
+		now := clock
+		for round := range 500 {
+			if round == 200 {
+				clear(got) // claims are known, and what the bucket had at first is gone
+			}
+			for i, n := range test.wants { // the flood always comes first
+				got[i] += l.take(topics[i], n, now)
+			}
+			now = now.Add(10 * time.Millisecond)
+		}
+		for i, n := range got {
+			if n /= 3; n < test.least[i] || n > test.most[i] {
+				t.Errorf("%s: topic %d got %d a second, want %d to %d", test.name, i, n, test.least[i], test.most[i])
+			}
+		}
+	}
+	l := newLimiter(1000, clock)
+	gone, here := &topic{}, &topic{}
+	l.take(gone, 1000, clock)
+	for s := range 3 { // nobody keeps a claim who does not come
+		for ms := 0; ms < 1000; ms += 100 {
+			l.take(here, 1000, clock.Add(time.Second*time.Duration(s+1)+time.Duration(ms)*time.Millisecond))
+		}
+	}
+	if len(l.shares) != 1 || l.shares[0].topic != here {
+		t.Errorf("%d shares", len(l.shares))
 	}
 }

@@ -21,11 +21,11 @@ func (r *read) publish(f *protocol.Frame) {
 	}
 	h := r.h
 	head := &m.Header
-	if !r.accept() {
+	topic := r.topic(head.Topic)
+	if !r.accept(topic) {
 		r.reject(f, head, RefusedRate, h.overflow())
 		return
 	}
-	topic := r.topic(head.Topic)
 	if topic != nil {
 		r.tally.receive(topic)
 	}
@@ -114,28 +114,35 @@ func (r *read) fly() {
 	}
 }
 
-// accept tells whether the accept limit lets the next publish through. The limiter is asked once a read.
-func (r *read) accept() bool {
-	if l := r.h.limiter; l != nil {
-		if !r.asked {
-			r.asked = true
-			publishes := 0
-			for i := range r.frames {
-				switch r.frames[i].Command {
-				case protocol.CmdBytesMessage, protocol.CmdStringMessage:
-					publishes++
-				}
+// accept tells whether the accept limit lets the next publish through, which is to t, nil for a topic that is not
+// served. The limiter is asked once for the publishes to one topic that follow each other.
+func (r *read) accept(t *topic) bool {
+	if r.limiter == nil {
+		if r.limiter = r.h.limiter.Load(); r.limiter == nil {
+			r.tally.accepted++
+			return true
+		}
+		for i := range r.frames {
+			switch r.frames[i].Command {
+			case protocol.CmdBytesMessage, protocol.CmdStringMessage:
+				r.publishes++
 			}
-			r.permits = l.take(publishes, r.now)
 		}
-		if r.permits == 0 {
-			return false
-		}
-		r.permits--
+		r.ask(t)
+	} else if t != r.asked {
+		r.limiter.put(r.asked, r.permits)
+		r.ask(t)
 	}
+	r.publishes--
+	if r.permits == 0 {
+		return false
+	}
+	r.permits--
 	r.tally.accepted++
 	return true
 }
+
+func (r *read) ask(t *topic) { r.asked, r.permits = t, r.limiter.take(t, r.publishes, r.now) }
 
 // normalise decides the header values that consumers will see; alive is false for an expired message. A message
 // that waits lives from when it is due. All times are in seconds.

@@ -19,10 +19,10 @@ func (s *Server) Counters(ctx context.Context) (admin.Counters, error) {
 	received, network, delays := s.handler.Stats(), s.transport.Stats(), s.scheduler.Stats()
 	c := admin.Counters{
 		Topics: *s.topics.Load(), Classes: s.lane.Classes(), Received: received.Received,
-		Accepted: received.Accepted, AcceptLimit: s.config.AcceptPerSecond,
+		Accepted: received.Accepted, AcceptLimit: s.live.Load().AcceptPerSecond,
 		Flows: flows, BadBindings: s.badBindings.Load(), Groups: map[string][]string{},
 		Delayed: s.lane.Delayed(), DelayedNear: delays.Entries, DelayedMinutes: delays.Minutes,
-		Waiting: s.lane.Depth(), WaitingMax: s.config.Lane.InboxItems,
+		Waiting: s.lane.Depth(), WaitingMax: s.live.Load().Lane.InboxItems,
 		Reads: network.Reads, ReadBytes: network.ReadBytes,
 		Writes: network.Writes, WriteBytes: network.WriteBytes, Connections: network.Connections,
 	}
@@ -52,7 +52,7 @@ func (s *Server) flows(ctx context.Context) ([]admin.Flow, error) {
 		f := known[[2]string{route.Topic, route.Group}]
 		flows[i] = admin.Flow{
 			Topic: route.Topic, Group: route.Group,
-			Acquired: f.Acquired, Delivered: f.Acquired + f.Flown, Limit: s.config.Delivery.Watermark,
+			Acquired: f.Acquired, Delivered: f.Acquired + f.Flown, Limit: s.live.Load().Delivery.Watermark,
 		}
 		if w := route.Watermark(); w > 0 {
 			flows[i].Limit = int(w)

@@ -24,18 +24,19 @@ func (s *Server) snapshot(ctx context.Context) (metrics.Snapshot, error) {
 	}
 	publishes, lane, totals := s.handler.Stats(), s.lane.Stats(), s.dispatcher.Totals()
 	checks, hooks, network := s.checker.Stats(), s.hooks.Stats(), s.transport.Stats()
+	live := s.live.Load()
 	m := metrics.Snapshot{
 		Version: version(), At: time.Now(),
 		Ready: s.Ready() == nil, RegistryReady: s.registry.Ready() == nil, Poisoned: s.journal.Err() != nil,
 		Members:  map[string]int{},
 		Accepted: publishes.Accepted, Refused: publishes.Refused, Acked: publishes.Acked,
 		Waited: totals.Waited, Appended: lane.Appended, Synced: lane.Synced, Busy: lane.Busy,
-		Waiting: lane.Waiting, WaitingMax: s.config.Lane.InboxItems,
-		WaitingBytes: lane.WaitingBytes, WaitingBytesMax: int64(s.config.Lane.InboxBytes),
+		Waiting: lane.Waiting, WaitingMax: live.Lane.InboxItems,
+		WaitingBytes: lane.WaitingBytes, WaitingBytesMax: int64(live.Lane.InboxBytes),
 		Open: checks.Open, Parked: checks.Parked, OldestTx: checks.OldestMs, Checks: checks.Sent,
 		Conflicts: lane.Conflicts, HookChecks: hooks.Requests, HookFailures: hooks.Failures,
 		Delayed: lane.Delayed, DelayedNear: int64(s.scheduler.Stats().Entries), FlyDropped: totals.Dropped, BadBindings: s.badBindings.Load(),
-		Connections: network.Connections, ConnectionsMax: s.config.Network.MaxConnections,
+		Connections: network.Connections, ConnectionsMax: live.Network.MaxConnections,
 		Reads: network.Reads, ReadBytes: network.ReadBytes, Writes: network.Writes, WriteBytes: network.WriteBytes,
 	}
 	s.directory.Groups(func(group string, members []*session.Session) { m.Members[group] = len(members) })

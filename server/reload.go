@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/kiteq/kiteq/conf"
 	"github.com/kiteq/kiteq/internal/kite"
 	"github.com/kiteq/kiteq/store"
 )
@@ -16,8 +17,10 @@ type reloaded struct {
 	err    error
 }
 
-// Reload reads the configuration again and serves the topics that it names, by the rules and with the
-// certificates that lie there now. Everything else in it counts from the next start on. It returns the topics that are served now; after an error the old ones are.
+// Reload reads the configuration again, serves the topics that it names, by the rules and with the certificates
+// that lie there now, and takes over what else can be changed while the broker runs; the log names every change,
+// and what needs a restart. It returns the topics that are served now. After an error all is as it was, but for
+// rules that clients are held to already.
 func (s *Server) Reload(ctx context.Context) ([]string, error) {
 	if s.control.Reload == nil {
 		return nil, kite.Errorf(kite.Unavailable, "this broker was not started from a configuration that can be read again")
@@ -48,7 +51,7 @@ func (s *Server) reload(ctx context.Context, crew *crew) reloaded {
 		err = again.Reload(ctx) // a registry file is read with the configuration
 	}
 	if err != nil {
-		return reloaded{err: fmt.Errorf("the topics stay as they are: %w", err)}
+		return reloaded{err: fmt.Errorf("all stays as it is: %w", err)}
 	}
 	if err := s.changeRules(ctx, crew, c); err != nil {
 		return reloaded{err: fmt.Errorf("the new rules are in force for clients, and not yet for bindings: %w", err)}
@@ -56,6 +59,8 @@ func (s *Server) reload(ctx context.Context, crew *crew) reloaded {
 	old, wanted := *s.topics.Load(), c.Topics
 	added, removed := without(wanted, old), without(old, wanted)
 	if len(added)+len(removed) == 0 {
+		s.adopt(&c)
+		s.reloadGuests(ctx)
 		return reloaded{topics: old}
 	}
 	if len(removed) > 0 {
@@ -66,21 +71,63 @@ func (s *Server) reload(ctx context.Context, crew *crew) reloaded {
 		if ctx.Err() == nil {
 			s.restoreTopics(ctx, crew, old)
 		}
-		return reloaded{err: fmt.Errorf("the topics stay as they are: %w", err)}
+		return reloaded{err: fmt.Errorf("all stays as it is: %w", err)}
 	}
+	s.adopt(&c)
 	s.log.Info("topics changed", "added", added, "removed", removed, "topics", wanted)
 	s.reloadGuests(ctx)
 	return reloaded{topics: wanted}
 }
 
-// reloadGuests has the hosted journals take over what has changed here.
+// reloadGuests has the brokers that run in this one do the same.
 func (s *Server) reloadGuests(ctx context.Context) {
 	s.guests.Range(func(guest, held any) bool {
 		if _, err := guest.(*Server).Reload(ctx); err != nil {
-			s.log.Warn("a hosted journal keeps the topics and rules that it had", "journal", held.(store.Held).Journal, "err", err)
+			s.log.Warn("the configuration of a hosted journal stays as it is", "journal", held.(store.Held).Journal, "err", err)
 		}
 		return true
 	})
+}
+
+// adopt takes over from c what can be changed while the broker runs, topics aside, and says what has changed.
+func (s *Server) adopt(c *conf.Config) {
+	now := *s.live.Load()
+	before := now
+	changes := now.Take(c)
+	s.live.Store(&now)
+	for _, change := range changes {
+		if change.Live {
+			s.log.Info("configuration changed", "key", change.Key, "was", change.Old, "now", change.New)
+		} else {
+			s.log.Warn("a change of the configuration needs a restart", "key", change.Key, "is", change.Old, "wanted", change.New)
+		}
+	}
+	if now.AcceptPerSecond != before.AcceptPerSecond {
+		s.handler.Limit(now.AcceptPerSecond)
+	}
+	s.directory.Allow(now.InFlight)
+	s.transport.Tune(now.Network)
+	s.lane.Tune(now.Lane)
+	s.dispatcher.Tune(now.Delivery)
+	s.checker.Tune(now.Transaction)
+	if level, err := now.Level(); err == nil && now.LogLevel != before.LogLevel && s.control.Level != nil {
+		s.setLevel(level, "configuration")
+	}
+}
+
+// reloadOnChange reloads whenever something asks for it.
+func (s *Server) reloadOnChange(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case why := <-s.control.Changed:
+			s.log.Info("configuration is read again", "why", why)
+			if _, err := s.Reload(ctx); err != nil && ctx.Err() == nil {
+				s.log.Warn("configuration not taken over", "err", err)
+			}
+		}
+	}
 }
 
 // changeTopics keeps the order of the start and of the stop for each topic: one that is new is watched and

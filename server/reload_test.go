@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"net"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -257,4 +260,63 @@ func TestRemovedBacklog(t *testing.T) {
 		t.Fatal(err)
 	}
 	consumer.consume(3)
+}
+
+// TestReloadTakesOver changes what can be changed while the broker runs, and says what cannot.
+func TestReloadTakesOver(t *testing.T) {
+	t.Parallel()
+	c := testConfig()
+	file := &configFile{config: c}
+	level, changed := new(slog.LevelVar), make(chan string)
+	s, log := start(t, c, Control{Reload: file.read, Changed: changed, Level: level})
+	bind(t, directory(t, s), "s-all", true, "trade")
+	eventually(t, 10*time.Second, func() string {
+		if len(s.exchange.Routes()) == 0 {
+			return "the binding is not read"
+		}
+		return ""
+	})
+	file.mu.Lock()
+	n := &file.config
+	n.AcceptPerSecond, n.InFlight, n.LogLevel, n.Bind, n.Store = 2, 2, "debug", ":1", "mysql://u:secret@h:3306"
+	n.Delivery.Retry, n.Delivery.AckTimeout = map[string][]time.Duration{"s-all": {0}}, 100*time.Millisecond
+	n.Transaction.First, n.Network.MaxConnections, n.Lane.MaxOpen = 100*time.Millisecond, 3, 1000
+	file.mu.Unlock()
+	changed <- "a test"
+	eventually(t, 10*time.Second, func() string {
+		if !strings.Contains(log.String(), `msg="log level changed"`) {
+			return log.String()
+		}
+		return ""
+	})
+	for _, line := range []string{
+		`why="a test"`, `msg="configuration changed" key=accept_per_second was=0 now=2`, `key=delivery.retry was="" now="s-all = 0s"`,
+		`msg="a change of the configuration needs a restart" key=bind is=127.0.0.1:0 wanted=:1`, `key=db is=*** wanted=***`,
+	} {
+		if !strings.Contains(log.String(), line) {
+			t.Errorf("no %s in the log:\n%s", line, log)
+		}
+	}
+	if level.Level() != slog.LevelDebug || strings.Contains(log.String(), "secret") || strings.Contains(log.String(), "key=topics") {
+		t.Errorf("level %v, log:\n%s", level.Level(), log)
+	}
+
+	producer, consumer := connect(t, s, "p-test"), connect(t, s, "s-all")
+	answers := producer.publish("trade", 3) // one at once
+	if all := strings.Join(answers, " "); !strings.Contains(all, "true ") || !strings.Contains(all, protocol.FeedbackOverflow) {
+		t.Errorf("answers %q", answers)
+	}
+	first, again := consumer.read(), consumer.read() // without an answer it is sent again
+	var a, b protocol.MessageView
+	if err := errors.Join(a.Decode(first.Payload), b.Decode(again.Payload)); err != nil || string(a.Header.MessageID) != string(b.Header.MessageID) {
+		t.Errorf("%s and %s, %v", a.Header.MessageID, b.Header.MessageID, err)
+	}
+	connect(t, s, "s-third")
+	if conn, err := net.Dial("tcp4", s.Addr()); err == nil {
+		_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
+		if n, err := conn.Read(make([]byte, 1)); n > 0 || errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("a fourth connection: %v", err)
+		}
+		conn.Close()
+	}
 }

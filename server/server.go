@@ -37,8 +37,9 @@ import (
 
 // Control is how the process around a broker steers it. What is nil is not there.
 type Control struct {
-	// Reload reads the configuration again.
-	Reload func() (conf.Config, error)
+	// Reload reads the configuration again. Changed asks for it, and says why: a signal, a file that has changed.
+	Reload  func() (conf.Config, error)
+	Changed <-chan string
 	// DumpHeap asks for a heap profile, each time that something comes.
 	DumpHeap <-chan os.Signal
 	// Level is what is logged at least.
@@ -47,7 +48,8 @@ type Control struct {
 
 // Server is one broker: every part, made but not started.
 type Server struct {
-	config  conf.Config
+	config  conf.Config                 // as of the start
+	live    atomic.Pointer[conf.Config] // the same with what was changed since
 	control Control
 	log     *slog.Logger
 
@@ -125,6 +127,7 @@ func assembled(c conf.Config, control Control, address string, journal store.Jou
 		advertised: address, journal: journal, keeper: keeper,
 		reloads: make(chan chan<- reloaded), started: make(chan struct{}), closing: make(chan struct{}),
 	}
+	s.live.Store(&c)
 	s.topics.Store(&c.Topics)
 	s.bad.Store(&[]operate.BadBinding{})
 	defer func() {
@@ -268,6 +271,7 @@ func (s *Server) Run(ctx context.Context) error {
 		crew.start("embedded registry", s.embedded.Run)
 	}
 	crew.start("heap dumps", s.dumpHeaps)
+	crew.start("reloads", s.reloadOnChange)
 	crew.start("registry", s.follow)
 	crew.start("lane", func(ctx context.Context) error {
 		return s.lane.Run(ctx, s.handler, s.dispatcher, s.checker, s.scheduler)
@@ -395,7 +399,7 @@ func (s *Server) registryError(err error) error {
 // their progress, the lane finishes, the connections close, and the journal is synced and closed.
 func (s *Server) stop(ctx context.Context, crew *crew) error {
 	s.serving.Store(false)
-	s.log.Info("broker stops", "drain_timeout", s.config.DrainTimeout)
+	s.log.Info("broker stops", "drain_timeout", s.live.Load().DrainTimeout)
 	crew.stop("takeover")
 	crew.stop("announcement")
 	withdraw, cancel := context.WithTimeout(ctx, 5*time.Second)
@@ -406,7 +410,7 @@ func (s *Server) stop(ctx context.Context, crew *crew) error {
 	s.drain(ctx)
 	s.handler.Refuse()
 	defer s.abandonLater()()
-	for _, name := range []string{"page", "brokers", "bindings", "checks", "webhooks", "delays", "delivery", "lane", "network", "access", "certificates", "registry", "embedded registry", "journal", "heap dumps", "admin"} {
+	for _, name := range []string{"reloads", "page", "brokers", "bindings", "checks", "webhooks", "delays", "delivery", "lane", "network", "access", "certificates", "registry", "embedded registry", "journal", "heap dumps", "admin"} {
 		crew.stop(name)
 	}
 	return errors.Join(crew.err(), s.journal.Close())
@@ -430,7 +434,7 @@ func (s *Server) abandonLater() (never func()) {
 }
 
 func (s *Server) drain(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, s.config.DrainTimeout)
+	ctx, cancel := context.WithTimeout(ctx, s.live.Load().DrainTimeout)
 	defer cancel()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()

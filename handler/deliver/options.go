@@ -10,29 +10,29 @@ import (
 // Options of delivery.
 type Options struct {
 	// AckTimeout is how long a delivery may stay unanswered before it is sent again. Default 5s, 100ms to 1h.
-	AckTimeout time.Duration `toml:"ack_timeout"`
+	AckTimeout time.Duration `toml:"ack_timeout" reload:"live"`
 	// Window bounds the messages of one flow that are sent, or wait to be sent again, at a time.
 	// Default 4096, 1 to 65536.
-	Window int `toml:"window"`
+	Window int `toml:"window" reload:"live"`
 	// Shards is how many goroutines deliver; a group belongs to one. Default the number of processors, 1 to 64.
 	Shards int `toml:"shards"`
 	// ProgressEvery is how long settled messages may stay unrecorded: what a kill -9 repeats at most.
 	// With more than 64 flows that move it is longer in proportion, up to 1s. Default 50ms, 1ms to 10s.
-	ProgressEvery time.Duration `toml:"progress_every"`
+	ProgressEvery time.Duration `toml:"progress_every" reload:"live"`
 	// BindSkew is taken off the time at which a group was first bound, when its first message is looked
 	// for: the registry's clock and ours differ. Default 2s, 0 to 1h.
 	BindSkew time.Duration `toml:"bind_skew"`
 	// Watermark is how many deliveries a second a group takes whose binding says nothing. Default 6000.
-	Watermark int `toml:"watermark"`
+	Watermark int `toml:"watermark" reload:"live"`
 	// Retry says for single groups how long a message waits before it is sent again: after the first failed
 	// attempt, after the second and so on; the last pause holds for all that follow. 1 to 32 pauses of 0s to
 	// 24h. Default none: 0s after attempts 1 to 3, then 5s, which grows to 160s from the 50th on.
-	Retry map[string][]time.Duration `toml:"retry"`
+	Retry map[string][]time.Duration `toml:"retry" reload:"live"`
 	// BreakerAfter is how many different messages of a flow must fail without an ack between them, and go on
 	// failing for two seconds, before only probes are sent to its group. Default 20, 1 to 1000; -1: off.
-	BreakerAfter int `toml:"breaker_after"`
+	BreakerAfter int `toml:"breaker_after" reload:"live"`
 	// DeadRetention is how long dead letters are kept that nobody discards. Default 720h, 1m to 87600h.
-	DeadRetention time.Duration `toml:"dead_retention"`
+	DeadRetention time.Duration `toml:"dead_retention" reload:"live"`
 }
 
 // WithDefaults returns the options with the default in place of every zero.

@@ -74,6 +74,7 @@ type events struct {
 	done     []journaled
 	asks     []chan<- []FlowStats // each has room for the answer
 	looks    []look
+	tuned    *Options
 }
 
 // journaled is what the lane made of one of our items, or of an order.
@@ -159,6 +160,9 @@ func (s *shard) run(ctx context.Context) {
 
 func (s *shard) turn() {
 	e := s.take()
+	if e.tuned != nil {
+		s.tune(*e.tuned)
+	}
 	if e.rerouted {
 		s.reroute(e.routes)
 	}

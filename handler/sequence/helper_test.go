@@ -136,12 +136,12 @@ func (r *rig) open(o Options) {
 // reopen ends the lane as a stop does, and opens a new one on its journal.
 func (r *rig) reopen() {
 	r.t.Helper()
-	r.checkpoint(r.options.Retention)
+	r.checkpoint(r.options.Load().Retention)
 	if err := r.spy.Close(); err != nil {
 		r.t.Fatal(err)
 	}
 	r.spy.Journal = r.on.open(r.t, r.place)
-	r.open(r.options)
+	r.open(*r.options.Load())
 }
 
 // crash opens a new lane on what a kill would leave: no checkpoint of the last turns. The journal of before is
@@ -154,7 +154,7 @@ func (r *rig) crash() {
 	if err := old.Close(); err != nil {
 		r.t.Fatal(err)
 	}
-	r.open(r.options)
+	r.open(*r.options.Load())
 }
 
 // turn handles the items in one turn and returns them with their verdicts.

@@ -50,7 +50,7 @@ type Router interface {
 // begin, then silence is watched. A decision that names a message prepared in the same turn ends the
 // append early, since a commit record points at the place of the prepared one.
 type Lane struct {
-	options Options
+	options atomic.Pointer[Options]
 	journal store.Journal
 	classes kite.Classes
 	routes  Router
@@ -76,10 +76,11 @@ type Lane struct {
 // journal cannot give is an error of code kite.Invalid.
 func Open(o Options, journal store.Journal, routes Router, log *slog.Logger) (*Lane, error) {
 	l := &Lane{
-		options: o, journal: journal, routes: routes, now: time.Now,
+		journal: journal, routes: routes, now: time.Now,
 		classes: kite.Classes{Store: journal.Class(), Topics: o.Classes},
 		log:     log.With("component", "sequence"), state: newState(), seen: newSeen(journal, o.DedupeWindow.Milliseconds()),
 	}
+	l.options.Store(&o)
 	l.inbox.init(o)
 	l.turn.init()
 	l.refusals = map[kite.MessageID]bool{}
@@ -125,6 +126,16 @@ func (l *Lane) Submit(b *kite.Batch) error {
 	return l.inbox.put(b)
 }
 
+// Tune takes over what may change while the lane runs: MaxOpen, InboxItems, InboxBytes, CheckpointBytes,
+// Retention and RetentionBytes.
+func (l *Lane) Tune(o Options) {
+	tuned := *l.options.Load()
+	tuned.MaxOpen, tuned.InboxItems, tuned.InboxBytes = o.MaxOpen, o.InboxItems, o.InboxBytes
+	tuned.CheckpointBytes, tuned.Retention, tuned.RetentionBytes = o.CheckpointBytes, o.Retention, o.RetentionBytes
+	l.options.Store(&tuned)
+	l.inbox.bound(tuned)
+}
+
 // Depth returns how many items wait.
 func (l *Lane) Depth() int {
 	items, _ := l.inbox.depth()
@@ -155,11 +166,11 @@ func (l *Lane) Run(ctx context.Context, sinks ...Sink) error {
 		if !open {
 			break
 		}
-		if l.appended >= int64(l.options.CheckpointBytes) {
-			l.checkpoint(l.options.Retention)
+		if l.appended >= int64(l.options.Load().CheckpointBytes) {
+			l.checkpoint(l.options.Load().Retention)
 		}
 	}
-	l.checkpoint(l.options.Retention)
+	l.checkpoint(l.options.Load().Retention)
 	return l.journal.Err()
 }
 
@@ -221,7 +232,7 @@ func (l *Lane) commit() {
 		err = l.journal.Append(t.records)
 	}
 	if err == nil && t.class != "" {
-		if l.options.DeliverFirst && len(t.heads) > 0 {
+		if l.options.Load().DeliverFirst && len(t.heads) > 0 {
 			l.grown.Grown(t.heads)
 		}
 		begin = time.Now()
@@ -312,7 +323,7 @@ func (l *Lane) needs(retention time.Duration) store.Needs {
 	nowMs := kite.UnixMs(l.now())
 	n := store.Needs{
 		Floors: map[string]kite.Seq{}, BeforeMs: nowMs - retention.Milliseconds(),
-		SeenMs: l.seen.sinceMs(nowMs), MaxBytes: int64(l.options.RetentionBytes),
+		SeenMs: l.seen.sinceMs(nowMs), MaxBytes: int64(l.options.Load().RetentionBytes),
 	}
 	topics := map[string]bool{}
 	for _, route := range l.routes.Routes() {
@@ -366,6 +377,12 @@ type inbox struct {
 
 func (i *inbox) init(o Options) {
 	i.wake.L = &i.mu
+	i.bound(o)
+}
+
+func (i *inbox) bound(o Options) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
 	i.maxItems, i.maxBytes = o.InboxItems, int64(o.InboxBytes)
 }
 

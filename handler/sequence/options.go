@@ -13,15 +13,15 @@ type Options struct {
 	DedupeWindow time.Duration `toml:"dedupe_window"`
 	// MaxOpen bounds the undecided transactions, parked ones too, about 350 bytes each; more are answered
 	// busy. Default 1000000, at least 1000.
-	MaxOpen int `toml:"max_open"`
+	MaxOpen int `toml:"max_open" reload:"live"`
 	// InboxItems bounds the requests that wait for the lane; more are answered busy. Default 65536,
 	// at least 1024.
-	InboxItems int `toml:"inbox_items"`
+	InboxItems int `toml:"inbox_items" reload:"live"`
 	// InboxBytes bounds the payload bytes that wait for the lane. Default 64 MiB, at least 4 MiB.
-	InboxBytes kite.ByteSize `toml:"inbox_bytes"`
+	InboxBytes kite.ByteSize `toml:"inbox_bytes" reload:"live"`
 	// CheckpointBytes is after how much appended payload the state is written as a checkpoint and
 	// what nobody needs is trimmed. Default 256 MiB, at least 1 MiB.
-	CheckpointBytes kite.ByteSize `toml:"checkpoint_bytes"`
+	CheckpointBytes kite.ByteSize `toml:"checkpoint_bytes" reload:"live"`
 	// DeliverFirst delivers messages before they are synced: sooner, and a power cut may take back what a
 	// consumer has seen; its publisher was not answered then. Default false.
 	DeliverFirst bool `toml:"-"`
@@ -29,11 +29,11 @@ type Options struct {
 	// which. A turn is made as durable as the strongest of its messages asks for. Default none.
 	Classes map[string]kite.Class `toml:"-"`
 	// Retention is how long messages are kept after every durable group has settled them. Default 1h.
-	Retention time.Duration `toml:"retention"`
+	Retention time.Duration `toml:"retention" reload:"live"`
 	// RetentionBytes ends Retention early: while the journal is larger, the oldest of what everybody has
 	// settled goes. What a durable group still needs stays. Default 0: no limit. It counts at checkpoints,
 	// so the journal may be larger by CheckpointBytes.
-	RetentionBytes kite.ByteSize `toml:"retention_bytes"`
+	RetentionBytes kite.ByteSize `toml:"retention_bytes" reload:"live"`
 }
 
 // WithDefaults returns the options with the default in place of every zero.

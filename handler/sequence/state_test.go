@@ -60,7 +60,7 @@ func replayEqualsLive(t *testing.T, random *rand.Rand) {
 		live := r.state.picture()
 		switch random.IntN(12) {
 		case 0:
-			r.checkpoint(r.options.Retention)
+			r.checkpoint(r.options.Load().Retention)
 		case 1:
 			r.crash()
 		case 2:

@@ -107,7 +107,7 @@ func (l *Lane) proposeMessage(item *kite.Item, nowMs int64) {
 		repeat(item, outcome)
 		return
 	}
-	if item.Kind == kite.KindPrepared && len(l.state.open)+t.opened >= l.options.MaxOpen {
+	if item.Kind == kite.KindPrepared && len(l.state.open)+t.opened >= l.options.Load().MaxOpen {
 		item.Verdict = kite.Busy
 		return
 	}

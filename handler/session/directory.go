@@ -14,7 +14,7 @@ const DefaultInFlight = 32
 
 // Directory finds the live members of a group. Reading it takes no lock.
 type Directory struct {
-	inFlight int32
+	inFlight atomic.Int32
 	mu       sync.Mutex // serialises Join and Leave
 	groups   sync.Map   // string -> *members
 }
@@ -27,8 +27,13 @@ func NewDirectory(inFlight int) *Directory {
 	if inFlight <= 0 {
 		inFlight = DefaultInFlight
 	}
-	return &Directory{inFlight: int32(inFlight)}
+	d := &Directory{}
+	d.Allow(inFlight)
+	return d
 }
+
+// Allow sets how many unanswered deliveries a connection may have from now on.
+func (d *Directory) Allow(inFlight int) { d.inFlight.Store(int32(inFlight)) }
 
 // Join makes s a member of group and, for warmingUp, a rarely chosen one. A session that joins
 // again stays one member; it leaves the group it was in, whose name is returned, or "".
@@ -116,7 +121,7 @@ func (d *Directory) Claim(members []*Session, now time.Time, fits func(*Session)
 			suspects++
 			continue
 		}
-		if (fits == nil || fits(s)) && !s.cold(now) && s.claim(d.inFlight) {
+		if (fits == nil || fits(s)) && !s.cold(now) && s.claim(d.inFlight.Load()) {
 			return s
 		}
 	}
@@ -125,7 +130,7 @@ func (d *Directory) Claim(members []*Session, now time.Time, fits func(*Session)
 	}
 	for i := range members {
 		s := members[(start+i)%len(members)]
-		if (fits == nil || fits(s)) && !s.cold(now) && s.claim(d.inFlight) {
+		if (fits == nil || fits(s)) && !s.cold(now) && s.claim(d.inFlight.Load()) {
 			return s
 		}
 	}
@@ -134,11 +139,11 @@ func (d *Directory) Claim(members []*Session, now time.Time, fits func(*Session)
 
 // ClaimOf takes one credit of this member; it returns false when there is none or it takes no bytes.
 // One goroutine at a time may claim for a group.
-func (d *Directory) ClaimOf(s *Session) bool { return s.claim(d.inFlight) }
+func (d *Directory) ClaimOf(s *Session) bool { return s.claim(d.inFlight.Load()) }
 
 // Free tells whether one of a group's members has credit and takes bytes.
 func (d *Directory) Free(members []*Session) bool {
-	return slices.ContainsFunc(members, func(s *Session) bool { return s.free(d.inFlight) })
+	return slices.ContainsFunc(members, func(s *Session) bool { return s.free(d.inFlight.Load()) })
 }
 
 // Choose returns the one of a group's members that the key belongs to, as long as they stay the same: each

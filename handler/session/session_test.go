@@ -114,7 +114,7 @@ func TestClaim(t *testing.T) {
 	if s := d.Claim(d.Members("s-a"), begin, func(s *Session) bool { return s == b }); s != nil {
 		t.Errorf("claimed %d beyond its credit or without fitting", s.ID)
 	}
-	if NewDirectory(0).inFlight != DefaultInFlight || NewDirectory(-1).inFlight != DefaultInFlight {
+	if NewDirectory(0).inFlight.Load() != DefaultInFlight || NewDirectory(-1).inFlight.Load() != DefaultInFlight {
 		t.Error("the default is not taken")
 	}
 }

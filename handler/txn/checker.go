@@ -33,7 +33,7 @@ const unsent = 2 * time.Second
 // Checker asks about silence. It never decides: an answer comes in by the front door, as a verdict. Only
 // what was parked and then forgotten by everybody for ParkedRetention it asks the lane to roll back.
 type Checker struct {
-	options Options
+	options atomic.Pointer[Options]
 	asker   Asker
 	lane    Submitter
 	log     *slog.Logger
@@ -49,11 +49,16 @@ type Checker struct {
 
 // New returns a checker that asks nothing before Run.
 func New(o Options, asker Asker, lane Submitter, log *slog.Logger) *Checker {
-	return &Checker{
-		options: o, asker: asker, lane: lane, log: log.With("component", "txn"), now: time.Now,
+	c := &Checker{
+		asker: asker, lane: lane, log: log.With("component", "txn"), now: time.Now,
 		wake: make(chan struct{}, 1), book: newBook(),
 	}
+	c.options.Store(&o)
+	return c
 }
+
+// Tune takes over other options. What is armed already keeps its time.
+func (c *Checker) Tune(o Options) { c.options.Store(&o) }
 
 // Undecided is a transaction that the journal knew at the start.
 type Undecided struct {
@@ -72,9 +77,9 @@ func (c *Checker) Restore(u Undecided) {
 	defer c.mu.Unlock()
 	p := &pending{id: u.ID, topic: u.Topic, position: u.Position, preparedMs: u.PreparedMs, expiresMs: u.ExpiresMs}
 	if p.parked = u.ParkedMs > 0; p.parked {
-		p.dueMs = u.ParkedMs + c.options.ParkedRetention.Milliseconds()
+		p.dueMs = u.ParkedMs + c.options.Load().ParkedRetention.Milliseconds()
 	} else {
-		p.dueMs = max(u.PreparedMs+c.options.First.Milliseconds(), kite.UnixMs(c.now()))
+		p.dueMs = max(u.PreparedMs+c.options.Load().First.Milliseconds(), kite.UnixMs(c.now()))
 	}
 	c.book.add(p, []byte(u.Group))
 	c.signal()
@@ -118,7 +123,7 @@ func (c *Checker) noteLocked(item *kite.Item) {
 		}
 		p = &pending{
 			id: item.ID, topic: item.Topic, position: item.Position, preparedMs: item.TimeMs, expiresMs: item.ExpiresMs,
-			dueMs: item.TimeMs + c.options.First.Milliseconds(),
+			dueMs: item.TimeMs + c.options.Load().First.Milliseconds(),
 		}
 		c.book.add(p, item.Group)
 		if p.index == 0 {
@@ -132,7 +137,7 @@ func (c *Checker) noteLocked(item *kite.Item) {
 	case kite.KindPark:
 		if p != nil {
 			c.book.park(p, true)
-			c.book.move(p, item.TimeMs+c.options.ParkedRetention.Milliseconds())
+			c.book.move(p, item.TimeMs+c.options.Load().ParkedRetention.Milliseconds())
 		}
 	case kite.KindOrder:
 		order, err := kite.DecodeOrder(item.Body)
@@ -154,7 +159,7 @@ func (c *Checker) Joined(group string) {
 	if g == nil {
 		return
 	}
-	nowMs, first := kite.UnixMs(c.now()), c.options.First.Milliseconds()
+	nowMs, first := kite.UnixMs(c.now()), c.options.Load().First.Milliseconds()
 	for p := g.first; p != nil; p = p.next {
 		if !p.parked && max(p.preparedMs, p.askedMs)+first <= nowMs {
 			c.book.move(p, nowMs)
@@ -206,7 +211,7 @@ func (c *Checker) pass() time.Duration {
 			c.submit(p, kite.KindRollback, "parked for longer than parked_retention")
 		case p.expired:
 			c.submit(p, kite.KindPark, "undecided when the message expired")
-		case p.checks >= c.options.MaxChecks:
+		case p.checks >= c.options.Load().MaxChecks:
 			c.submit(p, kite.KindPark, "undecided after the last check")
 		case c.undecided(p.id):
 			if asked := c.asker.Ask(p.group, p.id, p.position, p.checks); asked != "" {
@@ -277,10 +282,10 @@ func (c *Checker) Asked(id kite.MessageID, who string) {
 
 // pauseMs doubles with each check, up to Longest, give or take a fifth.
 func (c *Checker) pauseMs(checks int) int64 {
-	pause := c.options.First
+	pause := c.options.Load().First
 	for range checks {
-		if pause *= 2; pause >= c.options.Longest {
-			pause = c.options.Longest
+		if pause *= 2; pause >= c.options.Load().Longest {
+			pause = c.options.Load().Longest
 			break
 		}
 	}

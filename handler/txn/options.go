@@ -10,14 +10,14 @@ import (
 type Options struct {
 	// First is how long a transaction stays undecided before the first check. It should be longer than
 	// the longest local transaction. Default 10s, 100ms to 1h.
-	First time.Duration `toml:"first_check"`
+	First time.Duration `toml:"first_check" reload:"live"`
 	// Longest bounds the pause between two checks; it doubles from First on. Default 5m, First to 24h.
-	Longest time.Duration `toml:"longest_pause"`
+	Longest time.Duration `toml:"longest_pause" reload:"live"`
 	// MaxChecks is how many checks are sent before the transaction is parked. Default 15, 1 to 1000.
-	MaxChecks int `toml:"max_checks"`
+	MaxChecks int `toml:"max_checks" reload:"live"`
 	// ParkedRetention is how long a parked transaction waits for an operator before it is rolled back.
 	// Default 720h, 1m to 8760h.
-	ParkedRetention time.Duration `toml:"parked_retention"`
+	ParkedRetention time.Duration `toml:"parked_retention" reload:"live"`
 }
 
 // WithDefaults returns the options with the default in place of every zero.

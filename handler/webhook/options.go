@@ -17,7 +17,7 @@ const maxGroups = 256
 type Options struct {
 	// URLs says by publishing group where its hook is: http or https. A user and a password in it are sent as
 	// basic authentication, and nothing of it but host and port is ever shown. Default none, at most 256 groups.
-	URLs map[string]string `toml:"urls"`
+	URLs map[string]string `toml:"urls" secret:"yes"`
 	// Timeout bounds one request, from the connecting to the last byte of the answer. Default 5s, 100ms to 1m.
 	Timeout time.Duration `toml:"timeout"`
 	// Parallel is how many requests a hook gets at a time. Default 4, 1 to 64.

@@ -51,7 +51,7 @@ func (c *conn) measured(g gnet.Conn, err error) error {
 // that the event loop itself writes pass the bounds only here.
 func (c *conn) settle(buffered int) {
 	c.buffered.Store(int64(buffered))
-	limit := int64(c.transport.options.OutboundBytes)
+	limit := int64(c.transport.options.Load().OutboundBytes)
 	switch unsent := c.unsent(); {
 	case unsent > closeFactor*limit:
 		c.Close(deaf(unsent))

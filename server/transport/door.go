@@ -11,17 +11,23 @@ import (
 
 // door counts the connections of both ports, in all and of each address.
 type door struct {
+	mu        sync.Mutex
 	max, each int // each below 0: no limit
-
-	mu   sync.Mutex
-	open int
-	of   map[netip.Addr]int
+	open      int
+	of        map[netip.Addr]int
 
 	refused atomic.Int64
 }
 
 func newDoor(o Options) *door {
 	return &door{max: o.MaxConnections, each: o.MaxConnectionsPerAddress, of: map[netip.Addr]int{}}
+}
+
+// bound changes the limits for those who come.
+func (d *door) bound(o Options) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.max, d.each = o.MaxConnections, o.MaxConnectionsPerAddress
 }
 
 // enter counts a connection of the address, or says why there may be no other.

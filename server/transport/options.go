@@ -13,22 +13,22 @@ type Options struct {
 	// EventLoops is how many goroutines serve connections. Default 2, 1 to 256.
 	EventLoops int `toml:"event_loops"`
 	// MaxConnections bounds the open connections; more are closed at once. Default 20000, at least 1.
-	MaxConnections int `toml:"max_connections"`
+	MaxConnections int `toml:"max_connections" reload:"live"`
 	// MaxConnectionsPerAddress bounds those of one address; more are closed at once. Default 5000, at least 1;
 	// -1: no bound of its own.
-	MaxConnectionsPerAddress int `toml:"max_connections_per_address"`
+	MaxConnectionsPerAddress int `toml:"max_connections_per_address" reload:"live"`
 	// FrameBytes is the largest payload of a frame that a client may send. Default 2 MiB, 4 KiB to 2 MiB.
-	FrameBytes kite.ByteSize `toml:"frame_bytes"`
+	FrameBytes kite.ByteSize `toml:"frame_bytes" reload:"live"`
 	// FrameTimeout is how long a frame may take to come whole. Default 1m, 1s to 1h.
-	FrameTimeout time.Duration `toml:"frame_timeout"`
+	FrameTimeout time.Duration `toml:"frame_timeout" reload:"live"`
 	// InboundBytes is what the frames that are not whole may hold in memory, of all connections together;
 	// over it those that wait longest are closed. Default 256 MiB, at least 4 MiB.
-	InboundBytes kite.ByteSize `toml:"inbound_bytes"`
+	InboundBytes kite.ByteSize `toml:"inbound_bytes" reload:"live"`
 	// UnauthenticatedTimeout is how long a connection may stay without a ConnMeta. Default 30s, 1s to 1h.
-	UnauthenticatedTimeout time.Duration `toml:"unauthenticated_timeout"`
+	UnauthenticatedTimeout time.Duration `toml:"unauthenticated_timeout" reload:"live"`
 	// OutboundBytes is how many unsent bytes a connection may have before it gets no more deliveries; at
 	// four times as many it is closed. Default 4 MiB, at least 64 KiB.
-	OutboundBytes kite.ByteSize `toml:"outbound_bytes"`
+	OutboundBytes kite.ByteSize `toml:"outbound_bytes" reload:"live"`
 }
 
 // WithDefaults returns the options with the default in place of every zero.

@@ -90,7 +90,7 @@ func (p *peer) take(r *reading, buf []byte) (used int, err error) {
 		if size == 0 {
 			break
 		}
-		if limit := int(p.transport.options.FrameBytes); len(f.Payload) > limit {
+		if limit := int(p.transport.options.Load().FrameBytes); len(f.Payload) > limit {
 			broken = tooLarge(len(f.Payload), limit, "")
 			break
 		}
@@ -114,7 +114,7 @@ func (p *peer) take(r *reading, buf []byte) (used int, err error) {
 
 // checkSize refuses a frame that is to come and is larger than this connection may send.
 func (p *peer) checkSize() error {
-	limit, when := int(p.transport.options.FrameBytes), ""
+	limit, when := int(p.transport.options.Load().FrameBytes), ""
 	if p.session.Group() == "" {
 		limit, when = min(limit, helloBytes), " before the ConnMeta"
 	}
@@ -142,7 +142,7 @@ func (p *peer) hold(n int, begun bool) {
 
 // admit takes n bytes for writing. It is false when the client reads so little that the connection ends.
 func (p *peer) admit(n int64) bool {
-	limit := int64(p.transport.options.OutboundBytes)
+	limit := int64(p.transport.options.Load().OutboundBytes)
 	unsent := p.queued.Add(n) + p.buffered.Load()
 	if unsent > limit {
 		p.full.Store(true)
@@ -157,7 +157,7 @@ func (p *peer) admit(n int64) bool {
 
 // relieved tells whether a connection that was full has room again. It is true once.
 func (p *peer) relieved() bool {
-	return p.full.Load() && p.unsent() <= int64(p.transport.options.OutboundBytes)/2 && p.full.CompareAndSwap(true, false)
+	return p.full.Load() && p.unsent() <= int64(p.transport.options.Load().OutboundBytes)/2 && p.full.CompareAndSwap(true, false)
 }
 
 func (p *peer) unsent() int64 { return p.queued.Load() + p.buffered.Load() }
@@ -168,7 +168,7 @@ func deaf(unsent int64) error {
 
 // overdue returns why the connection is to be closed that keeps the broker waiting, or nil.
 func (p *peer) overdue(now time.Time) error {
-	o := &p.transport.options
+	o := p.transport.options.Load()
 	switch {
 	case p.session.Group() == "" && now.Sub(p.opened) > o.UnauthenticatedTimeout:
 		return fmt.Errorf("no ConnMeta within %v", o.UnauthenticatedTimeout)

@@ -92,7 +92,7 @@ func (t *Transport) accept(ctx context.Context, l net.Listener) {
 func (t *Transport) welcome(ctx context.Context, raw net.Conn) {
 	opened := time.Now()
 	nc := tls.Server(raw, t.certificates.Config())
-	shake, cancel := context.WithTimeout(ctx, t.options.UnauthenticatedTimeout)
+	shake, cancel := context.WithTimeout(ctx, t.options.Load().UnauthenticatedTimeout)
 	err := nc.HandshakeContext(shake)
 	cancel()
 	remote := raw.RemoteAddr()

@@ -34,7 +34,7 @@ type Handler interface {
 type Transport struct {
 	gnet.BuiltinEventEngine
 
-	options      Options
+	options      atomic.Pointer[Options]
 	tls          TLS
 	certificates *Certificates // nil: no TLS
 	handler      Handler
@@ -61,10 +61,21 @@ type reading struct {
 
 // New returns a transport that listens from Run on.
 func New(o Options, h Handler, log *slog.Logger) *Transport {
-	return &Transport{
-		options: o, handler: h, log: log.With("component", "transport"), ready: make(chan struct{}), door: newDoor(o),
+	t := &Transport{
+		handler: h, log: log.With("component", "transport"), ready: make(chan struct{}), door: newDoor(o),
 		scratch: sync.Pool{New: func() any { return &reading{} }}, peers: map[*peer]func(){},
 	}
+	t.options.Store(&o)
+	return t
+}
+
+// Tune takes over what may change while clients are connected: everything but Addr and EventLoops. Who is connected
+// stays.
+func (t *Transport) Tune(o Options) {
+	was := t.options.Load()
+	o.Addr, o.EventLoops = was.Addr, was.EventLoops
+	t.options.Store(&o)
+	t.door.bound(o)
 }
 
 // Secure makes the transport listen for TLS, too, or with Only for nothing else. It is called before Run.
@@ -110,27 +121,27 @@ func (t *Transport) plain(ctx context.Context) error {
 		case <-stopped:
 		}
 	})
-	err := gnet.Run(t, "tcp4://"+t.options.Addr,
-		gnet.WithNumEventLoop(t.options.EventLoops), gnet.WithReadBufferCap(1<<20),
+	err := gnet.Run(t, "tcp4://"+t.options.Load().Addr,
+		gnet.WithNumEventLoop(t.options.Load().EventLoops), gnet.WithReadBufferCap(1<<20),
 		gnet.WithTCPNoDelay(gnet.TCPNoDelay), gnet.WithTCPKeepAlive(time.Minute), gnet.WithReuseAddr(true),
 		gnet.WithLogger(logger{t.log}))
 	if !unhook() {
 		<-stopped
 	}
 	if err != nil {
-		return fmt.Errorf("listen on %s: %w", t.options.Addr, err)
+		return fmt.Errorf("listen on %s: %w", t.options.Load().Addr, err)
 	}
 	return nil
 }
 
 // probe listens once by the standard library, whose errors say what is wrong.
 func (t *Transport) probe() error {
-	l, err := net.Listen("tcp4", t.options.Addr)
+	l, err := net.Listen("tcp4", t.options.Load().Addr)
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		return fmt.Errorf("listen on %s: the port is in use: stop what uses it or choose another with -bind", t.options.Addr)
+		return fmt.Errorf("listen on %s: the port is in use: stop what uses it or choose another with -bind", t.options.Load().Addr)
 	case err != nil:
-		return fmt.Errorf("listen on %s: %w: choose an address of this machine with -bind", t.options.Addr, err)
+		return fmt.Errorf("listen on %s: %w: choose an address of this machine with -bind", t.options.Load().Addr, err)
 	}
 	return l.Close()
 }
@@ -163,7 +174,7 @@ func (t *Transport) forget(p *peer) {
 // OnBoot is gnet's: the listener is there.
 func (t *Transport) OnBoot(engine gnet.Engine) gnet.Action {
 	t.engine = engine
-	t.addr = t.options.Addr
+	t.addr = t.options.Load().Addr
 	if fd, err := engine.Dup(); err == nil {
 		if sa, err := unix.Getsockname(fd); err == nil {
 			if in, ok := sa.(*unix.SockaddrInet4); ok {

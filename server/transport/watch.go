@@ -25,8 +25,8 @@ func (t *Transport) watch(ctx context.Context) {
 		case now := <-tick.C:
 			t.look(now)
 			if refused := t.door.refused.Load(); refused != told && now.Sub(toldAt) >= time.Second {
-				t.log.Warn("connections refused: too many", "refused", refused-told, "max_connections", t.options.MaxConnections,
-					"max_connections_per_address", t.options.MaxConnectionsPerAddress)
+				t.log.Warn("connections refused: too many", "refused", refused-told, "max_connections", t.options.Load().MaxConnections,
+					"max_connections_per_address", t.options.Load().MaxConnectionsPerAddress)
 				told, toldAt = refused, now
 			}
 		}
@@ -36,7 +36,7 @@ func (t *Transport) watch(ctx context.Context) {
 // look is one turn of watch.
 func (t *Transport) look(now time.Time) {
 	var slow []*peer
-	tight := t.held.Load() > int64(t.options.InboundBytes)
+	tight := t.held.Load() > int64(t.options.Load().InboundBytes)
 	t.mu.Lock()
 	for p, measure := range t.peers {
 		switch why := p.overdue(now); {
@@ -54,12 +54,12 @@ func (t *Transport) look(now time.Time) {
 		return
 	}
 	slices.SortFunc(slow, func(a, b *peer) int { return cmp.Compare(a.sinceMs.Load(), b.sinceMs.Load()) })
-	over := t.held.Load() - int64(t.options.InboundBytes)
+	over := t.held.Load() - int64(t.options.Load().InboundBytes)
 	for _, p := range slow {
 		if over <= 0 {
 			return
 		}
 		over -= p.partial.Load()
-		p.Close(kite.Errorf(kite.Busy, "frames that are not whole hold more than inbound_bytes, %v, together: this one has waited longest", t.options.InboundBytes))
+		p.Close(kite.Errorf(kite.Busy, "frames that are not whole hold more than inbound_bytes, %v, together: this one has waited longest", t.options.Load().InboundBytes))
 	}
 }
