@@ -5,7 +5,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 
 readonly module=github.com/kiteq/kiteq
 readonly oldest_go=1.26
-readonly commands='build run demo test race lint fuzz bench e2e proto verify soak dist install-test help'
+readonly commands='build run demo test race lint fuzz bench e2e proto docs verify soak dist install-test help'
 
 usage() {
   cat <<'TEXT'
@@ -27,6 +27,7 @@ usage() {
                  each load (default 1s)
   lint           gofmt, vet, staticcheck, vet for darwin, the import table and the style rules
   verify         lint, and: generated code is current, go.mod is tidy
+  docs           write the tables of doc/config.md from the program's structs
   dist           bin/dist: static programs for Linux on amd64 and arm64 as tar.gz and .deb, and their SHA256SUMS
   install-test   dist, and the .deb of this machine: installed, run as its user, removed (root, on a machine without kiteq)
   proto          generate internal/protocol/wire from kiteq.proto; installs protoc by apt if missing
@@ -423,6 +424,12 @@ do_proto() {
   need_go
   generate .
   echo 'generated internal/protocol/wire/kiteq.pb.go'
+}
+
+do_docs() {
+  need_go
+  go run ./internal/configdoc
+  echo 'wrote the tables of doc/config.md'
 }
 
 # check NAME COMMAND... runs the command, shows what it says only when it fails, and counts that.

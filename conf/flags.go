@@ -4,6 +4,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"reflect"
 	"runtime"
 	"runtime/debug"
 	"strings"
@@ -74,4 +75,16 @@ func version() string {
 		return "unknown"
 	}
 	return fmt.Sprintf("%s %s %s/%s", info.Main.Version, info.GoVersion, runtime.GOOS, runtime.GOARCH)
+}
+
+// Flag returns the flag that sets the key, or "".
+func Flag(k Key) (name string) {
+	var c Config
+	path := ""
+	flags(&c, &path, io.Discard).VisitAll(func(f *flag.Flag) {
+		if v := reflect.ValueOf(f.Value); v.Kind() == reflect.Pointer && v.Pointer() == k.of(&c).Addr().Pointer() {
+			name = f.Name
+		}
+	})
+	return name
 }

@@ -72,7 +72,7 @@ func TestHangup(t *testing.T) {
 	write("in_flight = 1000\n")
 	expect(`kiteq.toml has changed"`, `in_flight 1000: use 1 to 90`)
 	write(config + "in_flight = 5\n")
-	expect(`in_flight`)
+	expect(`key=in_flight was=32 now=5`)
 	if code := b.Stop(syscall.SIGTERM); code != 0 {
 		t.Errorf("exit code %d\n%s", code, b.log.tail(20))
 	}

@@ -85,6 +85,7 @@ var table = []row{
 	{"internal/sim", []string{"handler/...", "store/...", "internal/protocol", "internal/kite"}},
 	{"internal/mysqltest", nil},
 	{"internal/lint", nil},
+	{"internal/configdoc", []string{"conf"}},
 }
 
 // homes says which packages may import a module of others: where it is used is where it is known.

@@ -17,10 +17,11 @@ import (
 type TLS struct {
 	// Listen is the address for TLS, "ip:port"; an empty ip means all. Default "": no TLS.
 	Listen string `toml:"listen"`
-	// Cert is a PEM file with the broker's certificate and what is between it and the root, Key one with its
-	// private key. They are read again when they change.
+	// Cert is a PEM file with the broker's certificate and what is between it and the root. It is read again when it
+	// changes, with Key.
 	Cert string `toml:"cert"`
-	Key  string `toml:"key"`
+	// Key is a PEM file with the private key of Cert.
+	Key string `toml:"key"`
 	// ClientCA is a PEM file of the authorities that sign clients' certificates: with it a client without one
 	// is refused (mutual TLS). Default "": clients need none.
 	ClientCA string `toml:"client_ca"`
