@@ -41,6 +41,7 @@ func run(args []string) error {
 		fmt.Println("the configuration is good")
 		return nil
 	}
+	config.Limits.CollectBelow()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once

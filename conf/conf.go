@@ -17,6 +17,7 @@ import (
 	"github.com/kiteq/kiteq/handler/txn"
 	"github.com/kiteq/kiteq/handler/webhook"
 	"github.com/kiteq/kiteq/internal/kite"
+	"github.com/kiteq/kiteq/server/guard"
 	"github.com/kiteq/kiteq/server/transport"
 )
 
@@ -80,6 +81,7 @@ type Config struct {
 	Delivery    deliver.Options   `toml:"delivery"`
 	Transaction txn.Options       `toml:"transaction"`
 	Webhook     webhook.Options   `toml:"webhook"`
+	Limits      guard.Options     `toml:"limits"`
 
 	// Rules are what Auth.File says.
 	Rules access.Rules `toml:"-"`
@@ -110,6 +112,7 @@ func Default() Config {
 		Delivery:    deliver.Options{}.WithDefaults(),
 		Transaction: txn.Options{}.WithDefaults(),
 		Webhook:     webhook.Options{}.WithDefaults(),
+		Limits:      guard.Options{}.WithDefaults(),
 	}
 }
 
@@ -200,7 +203,7 @@ func (c *Config) Validate() error {
 	if c.DrainTimeout < 0 || c.DrainTimeout > 10*time.Minute {
 		bad("drain_timeout %v: use 0s to 10m", c.DrainTimeout)
 	}
-	problems = append(problems, c.Network.Validate(), c.TLS.Validate(), c.Lane.Validate(), c.Delivery.Validate(), c.Transaction.Validate(), c.Webhook.Validate())
+	problems = append(problems, c.Network.Validate(), c.TLS.Validate(), c.Lane.Validate(), c.Delivery.Validate(), c.Transaction.Validate(), c.Webhook.Validate(), c.Limits.Validate())
 	return errors.Join(problems...)
 }
 

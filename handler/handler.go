@@ -65,6 +65,7 @@ type Handler struct {
 	limiter  atomic.Pointer[limiter] // nil: no limit
 	accepted atomic.Int64
 	stopping atomic.Bool
+	held     atomic.Pointer[hold] // nil: publishes are taken
 	refused  [refusals]atomic.Int64
 	acked    kite.Timings // from the read to the answer that it is stored
 	batches  batchPool
@@ -114,6 +115,20 @@ func (h *Handler) SetTopics(topics []string) {
 
 // Refuse answers every publish from now on that the broker is stopping.
 func (h *Handler) Refuse() { h.stopping.Store(true) }
+
+// hold is why no publish is taken for now.
+type hold struct {
+	why  Refusal
+	text string
+}
+
+// Hold answers every publish from now on that the broker has no room, and why, until Open.
+func (h *Handler) Hold(why Refusal, text string) {
+	h.held.Store(&hold{why, h.overflow() + " " + text})
+}
+
+// Open takes publishes again.
+func (h *Handler) Open() { h.held.Store(nil) }
 
 // Opened returns the session of a new connection.
 func (h *Handler) Opened(conn session.Conn) *session.Session {

@@ -36,9 +36,12 @@ func (r *read) publish(f *protocol.Frame) {
 		dueMs, delay = due(head, nowMs)
 	}
 	normal, alive := normalise(head, nowMs/1000, dueMs/1000)
+	held := h.held.Load()
 	switch {
 	case h.stopping.Load():
 		r.reject(f, head, RefusedStopping, h.overflow())
+	case held != nil:
+		r.reject(f, head, held.why, held.text)
 	case topic == nil:
 		r.reject(f, head, RefusedTopic, protocol.FeedbackTopic)
 	case !r.mayPublish(topic):

@@ -320,11 +320,21 @@ func TestRefusalsAreCounted(t *testing.T) {
 		{Record: kite.Record{Kind: kite.KindMessage}},
 		{Record: kite.Record{Kind: kite.KindCommit}},
 	}}})
+	r.lane.refuse = nil
+	r.Hold(RefusedDisk, "disk low")
+	if got, err := r.say(s, publish(protocol.FramingG, 1, header(nil))); err != nil || len(got) != 1 || !strings.HasSuffix(got[0], "false Store Result KiteQ OverFlow ["+address+"] disk low") {
+		t.Errorf("held: %q, %v", got, err)
+	}
+	r.Open()
+	say(header(nil))
+	if n := len(r.items()); n != 1 {
+		t.Errorf("%d messages for the lane after Open, want 1", n)
+	}
 	r.Refuse()
 	say(header(nil))
 	got := r.Stats()
 	want := map[string]int64{
-		"rate": 0, "busy": 2, "stopping": 1, "unavailable": 2, "topic": 1, "id": 1, "expired": 1,
+		"rate": 0, "busy": 2, "stopping": 1, "disk": 1, "memory": 0, "unavailable": 2, "topic": 1, "id": 1, "expired": 1,
 		"size": 0, "delay": 0, "fly": 0, "conflict": 1, "right": 0,
 	}
 	if !maps.Equal(got.Refused, want) {

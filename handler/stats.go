@@ -14,6 +14,8 @@ const (
 	RefusedRate        Refusal = iota // over accept_per_second
 	RefusedBusy                       // a queue or the store is full
 	RefusedStopping                   // the broker stops
+	RefusedDisk                       // little of it is free
+	RefusedMemory                     // little of it is free
 	RefusedUnavailable                // the journal takes nothing
 	RefusedTopic                      // not served
 	RefusedID                         // no message id
@@ -27,7 +29,7 @@ const (
 )
 
 func (r Refusal) String() string {
-	return [...]string{"rate", "busy", "stopping", "unavailable", "topic", "id", "expired", "size", "delay", "fly", "conflict", "right"}[r]
+	return [...]string{"rate", "busy", "stopping", "disk", "memory", "unavailable", "topic", "id", "expired", "size", "delay", "fly", "conflict", "right"}[r]
 }
 
 // refusalOf is the refusal of a batch that the lane did not take, or could not write.

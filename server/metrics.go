@@ -24,8 +24,9 @@ func (s *Server) snapshot(ctx context.Context) (metrics.Snapshot, error) {
 	}
 	publishes, lane, totals := s.handler.Stats(), s.lane.Stats(), s.dispatcher.Totals()
 	checks, hooks, network := s.checker.Stats(), s.hooks.Stats(), s.transport.Stats()
-	live := s.live.Load()
+	live, room := s.live.Load(), s.guard.Newest()
 	m := metrics.Snapshot{
+		DiskFree: room.Free, DiskLow: room.DiskLow, Memory: room.Memory, MemoryHigh: room.MemoryHigh, Held: room.Held != "",
 		Version: version(), At: time.Now(),
 		Ready: s.Ready() == nil, RegistryReady: s.registry.Ready() == nil, Poisoned: s.journal.Err() != nil,
 		Members:  map[string]int{},

@@ -110,6 +110,7 @@ func (s *Server) adopt(c *conf.Config) {
 	s.lane.Tune(now.Lane)
 	s.dispatcher.Tune(now.Delivery)
 	s.checker.Tune(now.Transaction)
+	s.guard.Tune(now.Limits)
 	if level, err := now.Level(); err == nil && now.LogLevel != before.LogLevel && s.control.Level != nil {
 		s.setLevel(level, "configuration")
 	}

@@ -30,6 +30,7 @@ import (
 	"github.com/kiteq/kiteq/registry/embedded"
 	"github.com/kiteq/kiteq/registry/zk"
 	"github.com/kiteq/kiteq/server/admin"
+	"github.com/kiteq/kiteq/server/guard"
 	"github.com/kiteq/kiteq/server/page"
 	"github.com/kiteq/kiteq/server/transport"
 	"github.com/kiteq/kiteq/store"
@@ -70,6 +71,7 @@ type Server struct {
 	scheduler  *delay.Scheduler
 	transport  *transport.Transport
 	gate       *access.Gate // nil: everybody may do everything
+	guard      *guard.Guard
 	// certificates are nil when nobody speaks TLS.
 	certificates *transport.Certificates
 	admin        *admin.Server // nil without
@@ -201,6 +203,7 @@ func (s *Server) assemble() {
 	s.scheduler = delay.New(s.journal, s.lane, recovered.Delayed, s.log)
 	s.lane.Follow(s.dispatcher)
 	s.handler.Connect(s.lane, s.dispatcher, s.checker)
+	s.guard = s.newGuard()
 	s.transport = transport.New(c.Network, s.handler, s.log)
 	if c.TLS.Listen != "" {
 		s.transport.Secure(c.TLS, s.certificates)
@@ -271,6 +274,7 @@ func (s *Server) Run(ctx context.Context) error {
 		crew.start("embedded registry", s.embedded.Run)
 	}
 	crew.start("heap dumps", s.dumpHeaps)
+	crew.start("guard", s.guard.Run)
 	crew.start("reloads", s.reloadOnChange)
 	crew.start("registry", s.follow)
 	crew.start("lane", func(ctx context.Context) error {
@@ -410,7 +414,7 @@ func (s *Server) stop(ctx context.Context, crew *crew) error {
 	s.drain(ctx)
 	s.handler.Refuse()
 	defer s.abandonLater()()
-	for _, name := range []string{"reloads", "page", "brokers", "bindings", "checks", "webhooks", "delays", "delivery", "lane", "network", "access", "certificates", "registry", "embedded registry", "journal", "heap dumps", "admin"} {
+	for _, name := range []string{"reloads", "page", "brokers", "bindings", "checks", "webhooks", "delays", "delivery", "lane", "network", "access", "certificates", "registry", "embedded registry", "journal", "guard", "heap dumps", "admin"} {
 		crew.stop(name)
 	}
 	return errors.Join(crew.err(), s.journal.Close())
@@ -433,19 +437,41 @@ func (s *Server) abandonLater() (never func()) {
 	return func() { timer.Stop() }
 }
 
+// progressEvery is how often a stopping broker says who is still there.
+const progressEvery = time.Second
+
+// drain serves who is connected until they have left or the drain timeout ends, and says how it goes.
 func (s *Server) drain(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, s.live.Load().DrainTimeout)
+	begun, timeout := time.Now(), s.live.Load().DrainTimeout
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
+	told := begun
 	for s.transport.Connections() > 0 {
 		select {
 		case <-ctx.Done():
-			s.log.Info("clients are still connected", "connections", s.transport.Connections())
+			s.log.Info("clients are still connected", "connections", s.transport.Connections(), "in_flight", s.inFlight())
 			return
-		case <-tick.C:
+		case now := <-tick.C:
+			if now.Sub(told) >= progressEvery {
+				told = now
+				s.log.Info("clients are served until they leave", "connections", s.transport.Connections(), "in_flight", s.inFlight(),
+					"waiting", s.lane.Depth(), "at_most", (timeout - now.Sub(begun)).Round(time.Second))
+			}
 		}
 	}
+	s.log.Info("every client has left", "after", time.Since(begun).Round(time.Millisecond))
+}
+
+// inFlight is how many deliveries are unanswered.
+func (s *Server) inFlight() (n int) {
+	s.directory.Groups(func(_ string, members []*session.Session) {
+		for _, m := range members {
+			n += m.InFlight()
+		}
+	})
+	return n
 }
 
 // release closes what New opened and Run did not.

@@ -170,3 +170,35 @@ func TestHeapDumpFails(t *testing.T) {
 		t.Errorf("the problem is not in the log:\n%s", log)
 	}
 }
+
+// TestDrainTells: a stopping broker says who is still there, and when the last one has left.
+func TestDrainTells(t *testing.T) {
+	t.Parallel()
+	c := testConfig()
+	c.DrainTimeout = time.Minute
+	log := &logBuffer{}
+	s, err := New(c, Control{}, log.logger())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	ended := make(chan error, 1)
+	go func() { ended <- s.Run(ctx) }()
+	<-s.Started()
+	p := connect(t, s, "p-test")
+	cancel()
+	eventually(t, 20*time.Second, func() string {
+		if !strings.Contains(log.String(), `msg="clients are served until they leave" connections=1 in_flight=0 waiting=0 at_most=`) {
+			return log.String()
+		}
+		return ""
+	})
+	if answers := p.publish("trade", 1); !strings.HasPrefix(answers[0], "true") {
+		t.Errorf("while it drains: %q", answers)
+	}
+	p.conn.Close()
+	if err := <-ended; err != nil || !strings.Contains(log.String(), `msg="every client has left"`) {
+		t.Errorf("%v, log:\n%s", err, log)
+	}
+}

@@ -24,11 +24,11 @@ var table = []row{
 	{"internal/demo", []string{"client", "client/barrier", "internal/operate"}},
 	// L4: the assembly and the configuration
 	{"server", []string{
-		"conf", "handler/...", "server/transport", "server/admin", "server/metrics", "server/page", "registry/...", "store/...",
+		"conf", "handler/...", "server/transport", "server/admin", "server/metrics", "server/guard", "server/page", "registry/...", "store/...",
 		"internal/kite", "internal/operate", "internal/protocol",
 	}},
 	{"conf", []string{
-		"handler/access", "handler/deliver", "handler/exchange", "handler/sequence", "handler/session", "handler/txn", "handler/webhook", "server/transport",
+		"handler/access", "handler/deliver", "handler/exchange", "handler/sequence", "handler/session", "handler/txn", "handler/webhook", "server/guard", "server/transport",
 		"registry/...", "store/...", "internal/kite",
 	}},
 	// L3: the edges
@@ -37,6 +37,7 @@ var table = []row{
 	{"server/transport", []string{"handler/session", "internal/protocol", "internal/kite"}},
 	{"server/admin", []string{"handler/session", "internal/operate", "internal/protocol", "internal/kite"}},
 	{"server/metrics", []string{"internal/kite"}},
+	{"server/guard", []string{"internal/kite"}},
 	{"server/page", []string{"server/admin", "internal/operate", "internal/kite"}},
 	// L2: the parts, which do not know each other
 	{"handler/access", []string{"internal/kite"}},

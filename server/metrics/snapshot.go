@@ -43,6 +43,11 @@ type Snapshot struct {
 	// nobody could take, BadBindings the bindings that could not be understood.
 	Delayed, DelayedNear, FlyDropped, BadBindings int64
 
+	// DiskFree and Memory are what is free of the journal's disk and what the process has, with the marks at which
+	// publishes are refused, bytes; 0: not known. Held: they are refused.
+	DiskFree, DiskLow, Memory, MemoryHigh int64
+	Held                                  bool
+
 	Connections, ConnectionsMax          int
 	Reads, ReadBytes, Writes, WriteBytes int64 // counts
 }

@@ -49,6 +49,12 @@ var singles = []row[Snapshot]{
 	{"kiteq_fly_dropped_total", count, "Fly messages that nobody could take, once for each group.", func(s, _ *Snapshot) float64 { return float64(s.FlyDropped) }},
 	{"kiteq_bindings_bad_total", count, "Bindings that were left out because they could not be understood.", func(s, _ *Snapshot) float64 { return float64(s.BadBindings) }},
 
+	{"kiteq_publish_held", gauge, "1 while publishes are refused for want of disk or memory.", func(s, _ *Snapshot) float64 { return truth(s.Held) }},
+	{"kiteq_disk_free_bytes", gauge, "Free space of the journal's file system, 0 when it is on none.", func(s, _ *Snapshot) float64 { return float64(s.DiskFree) }},
+	{"kiteq_disk_low_bytes", gauge, "Free space below which publishes are refused.", func(s, _ *Snapshot) float64 { return float64(s.DiskLow) }},
+	{"kiteq_memory_bytes", gauge, "Memory that the process has, mapped files aside.", func(s, _ *Snapshot) float64 { return float64(s.Memory) }},
+	{"kiteq_memory_high_bytes", gauge, "Memory above which publishes are refused, 0 without a bound.", func(s, _ *Snapshot) float64 { return float64(s.MemoryHigh) }},
+
 	{"kiteq_sessions", gauge, "Open connections of clients.", func(s, _ *Snapshot) float64 { return float64(s.Connections) }},
 	{"kiteq_sessions_limit", gauge, "Connections that may be open: network.max_connections.", func(s, _ *Snapshot) float64 { return float64(s.ConnectionsMax) }},
 	{"kiteq_network_reads_total", count, "Reads from sockets, of any number of frames.", func(s, _ *Snapshot) float64 { return float64(s.Reads) }},

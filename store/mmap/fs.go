@@ -83,6 +83,15 @@ func (osFS) Rename(from, to string) error   { return os.Rename(from, to) }
 func (osFS) Remove(path string) error       { return os.Remove(path) }
 func (osFS) Unmap(mapping []byte) error     { return unix.Munmap(mapping) }
 
+// Space returns how much of the directory's file system is free for this process, and how large it is, bytes.
+func (osFS) Space(dir string) (free, size int64, err error) {
+	var s unix.Statfs_t
+	if err := unix.Statfs(dir, &s); err != nil {
+		return 0, 0, &os.PathError{Op: "statfs", Path: dir, Err: err}
+	}
+	return int64(s.Bavail) * int64(s.Bsize), int64(s.Blocks) * int64(s.Bsize), nil
+}
+
 func (osFS) SyncDir(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {

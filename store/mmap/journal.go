@@ -72,6 +72,17 @@ var _ store.Journal = (*Journal)(nil)
 // errClosed is what a closed journal answers.
 var errClosed = errors.New("the journal is closed")
 
+// Space returns how much of the journal's file system is free, and how large that is, bytes: errors.ErrUnsupported
+// when it cannot be asked.
+func (j *Journal) Space() (free, size int64, err error) {
+	if disk, ok := j.fs.(interface {
+		Space(dir string) (free, size int64, err error)
+	}); ok {
+		return disk.Space(j.o.Dir)
+	}
+	return 0, 0, errors.ErrUnsupported
+}
+
 // Class names the durability that Options.Sync asks for.
 func (j *Journal) Class() kite.Class {
 	if j.o.Sync == SyncAlways {
