@@ -313,6 +313,7 @@ do_test() {
   await
   # What is missing now fails instead of being skipped.
   KITEQ_TEST_REQUIRE=1 go_test -race -count=1 -timeout 5m ./...
+  (cd client/otel && go_test -race -count=1 -timeout 5m ./...)
   # Ten million messages are too many for the race detector, which skips them above.
   go_test -v -count=1 -timeout 5m -run='^TestBacklogCostsNoMemory$' ./server
   # Twenty times two of three brokers, under a load that the race detector would slow down to nothing.
@@ -323,6 +324,7 @@ do_race() {
   need_go
   need_c
   go_test -race -count=1 -timeout 5m ./...
+  (cd client/otel && go_test -race -count=1 -timeout 5m ./...)
 }
 
 do_e2e() {
@@ -466,6 +468,7 @@ generated_current() {
 static_checks() {
   check 'gofmt' formatted
   check 'go vet' go vet ./...
+  check 'go vet of client/otel' go -C client/otel vet ./...
   check 'staticcheck' go tool staticcheck ./...
   check 'go vet for darwin' env GOOS=darwin CGO_ENABLED=0 go vet ./...
   check 'import table and style rules' go test -count=1 ./internal/lint
@@ -489,6 +492,7 @@ do_verify() {
   static_checks
   check 'generated code' generated_current
   check 'go mod tidy' go mod tidy -diff
+  check 'go mod tidy of client/otel' go -C client/otel mod tidy -diff
   conclude
 }
 

@@ -113,7 +113,7 @@ func (c *consumer) handle(ctx context.Context, d *incoming) {
 		delivery.Body = plain
 	}
 	c.count.delivered.Add(1)
-	if err := c.call(ctx, d.to.handle, delivery); err != nil {
+	if err := c.trace(ctx, d.to.handle, delivery); err != nil {
 		c.count.nacked.Add(1)
 		c.log.Debug("handler refused a delivery", "topic", delivery.Topic, "msg_id", delivery.ID, "err", err)
 		d.answer(false, err.Error())

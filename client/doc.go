@@ -37,6 +37,8 @@
 //			return book(ctx, d.ID, d.Body) // nil: done; an error: deliver it again
 //		})
 //
+// Options.Tracer follows messages; package client/otel, a module of its own, is one for OpenTelemetry.
+//
 // Bodies that were published with Message.Compress arrive decompressed, and Options.Middleware goes around
 // every handler. Delivery is at least once: after a lost answer a message comes again, with the same ID.
 //

@@ -79,6 +79,8 @@ type Options struct {
 
 	// Middleware wraps every handler of Subscribe; the first one is outermost and sees a delivery first.
 	Middleware []Middleware
+	// Tracer follows published and delivered messages. Default nil: nobody does.
+	Tracer Tracer
 	// RawSnappy hands compressed bodies to the handlers as they came. Default: they are decompressed, up
 	// to MaxDecompressed bytes, and those that cannot be are refused with the reason.
 	RawSnappy bool

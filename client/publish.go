@@ -31,7 +31,7 @@ func (c *Client) PublishAsync(ctx context.Context, m *Message) *Pending {
 	p := &Pending{client: c}
 	p.cur = &p.first
 	p.first.done = make(chan struct{})
-	if err := p.prepare(m, true); err != nil {
+	if err := p.prepare(ctx, m, true); err != nil {
 		p.first.settle(err)
 		return p
 	}
@@ -51,6 +51,8 @@ type Pending struct {
 	tries   int     // in a row on link
 	avoid   *link   // tried in vain
 	doubt   bool    // an attempt may have been stored
+
+	end func(error) // of the tracer; nil: there is none, or it was told
 }
 
 // ID returns the message's id, as sent. It is empty when the message was not valid and had none.
@@ -62,7 +64,9 @@ func (p *Pending) Done() <-chan struct{} { return p.first.done }
 
 // Wait returns when the broker has confirmed the message, or with an error as Publish does. One
 // goroutine at a time may call it. After an error because ctx ended, another call goes on.
-func (p *Pending) Wait(ctx context.Context) error {
+func (p *Pending) Wait(ctx context.Context) error { return p.ended(p.wait(ctx)) }
+
+func (p *Pending) wait(ctx context.Context) error {
 	pauses := publishPauses()
 	for {
 		select {
@@ -93,11 +97,12 @@ func (p *Pending) Wait(ctx context.Context) error {
 }
 
 // prepare checks the message and takes what is needed of it.
-func (p *Pending) prepare(m *Message, commit bool) error {
+func (p *Pending) prepare(ctx context.Context, m *Message, commit bool) error {
 	p.out.header.MessageID, p.out.header.Topic = m.ID, m.Topic
 	if p.client.closing.Load() {
 		return errClientClosed()
 	}
+	m = p.traced(ctx, m)
 	out, err := m.outgoing(p.client.options.Group, commit, time.Now())
 	if err != nil {
 		return err

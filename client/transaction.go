@@ -68,12 +68,12 @@ func (c *Client) Prepare(ctx context.Context, m *Message) (*Transaction, error) 
 	p := &Pending{client: c}
 	p.cur = &p.first
 	p.first.done = make(chan struct{})
-	if err := p.prepare(m, false); err != nil {
-		return nil, p.failure(err)
+	if err := p.prepare(ctx, m, false); err != nil {
+		return nil, p.ended(p.failure(err))
 	}
 	id, _ := kite.ParseMessageID(p.ID())
 	if !c.checker.hold(id) { // before it is sent: the check may come before the answer
-		return nil, p.failure(kite.Errorf(kite.Invalid, "a transaction of this id is open in this process: use another id"))
+		return nil, p.ended(p.failure(kite.Errorf(kite.Invalid, "a transaction of this id is open in this process: use another id")))
 	}
 	p.send(ctx)
 	if err := p.Wait(ctx); err != nil {

@@ -120,7 +120,7 @@ var homes = map[string][]string{
 // heavy is what the client library must not pull into its users' programs, however far down.
 var heavy = []string{
 	module + "/conf", module + "/handler", module + "/server", module + "/store",
-	"github.com/panjf2000/gnet", "github.com/go-sql-driver/mysql", "github.com/prometheus",
+	"github.com/panjf2000/gnet", "github.com/go-sql-driver/mysql", "github.com/prometheus", "go.opentelemetry.io",
 }
 
 // client is the package that heavy is about.
