@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"log/slog"
 	"math"
 	"net"
 	"slices"
@@ -156,6 +157,10 @@ func Load(args []string, usage io.Writer) (Config, error) {
 	c.Notes = append(c.Notes, c.unserved()...)
 	if _, _, err := c.levelAndFile(); c.Check && c.LogXML != "" {
 		problems = append(problems, err) // else OpenLog says it
+	}
+	if c.Check && c.TLS.Listen != "" && c.TLS.Validate() == nil {
+		_, err := transport.LoadCertificates(c.TLS, slog.New(slog.DiscardHandler))
+		problems = append(problems, err)
 	}
 	return c, errors.Join(append(problems, c.readRules(), c.Validate())...)
 }

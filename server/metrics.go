@@ -38,6 +38,7 @@ func (s *Server) snapshot(ctx context.Context) (metrics.Snapshot, error) {
 		Conflicts: lane.Conflicts, HookChecks: hooks.Requests, HookFailures: hooks.Failures,
 		Delayed: lane.Delayed, DelayedNear: int64(s.scheduler.Stats().Entries), FlyDropped: totals.Dropped, BadBindings: s.badBindings.Load(),
 		Connections: network.Connections, ConnectionsMax: live.Network.MaxConnections,
+		ConnectionsRefused: network.Refused, Handshakes: network.Handshakes,
 		Reads: network.Reads, ReadBytes: network.ReadBytes, Writes: network.Writes, WriteBytes: network.WriteBytes,
 	}
 	s.directory.Groups(func(group string, members []*session.Session) { m.Members[group] = len(members) })

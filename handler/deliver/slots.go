@@ -104,6 +104,15 @@ func (t *slots) watch(index uint32, in state, deadlineMs int64) {
 	t.lines[in].add(queued{deadlineMs, index, t.all[index].generation})
 }
 
+// hasten moves every deadline of the state that is later to this one, so that earlier ones may be entered from now
+// on.
+func (t *slots) hasten(in state, latestMs int64) {
+	l := &t.lines[in]
+	for i := l.head; i < len(l.queue); i++ {
+		l.queue[i].deadlineMs = min(l.queue[i].deadlineMs, latestMs)
+	}
+}
+
 // deadline returns the earliest deadline of all.
 func (t *slots) deadline() (earliest int64, ok bool) {
 	for in := range states {

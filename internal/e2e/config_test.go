@@ -32,8 +32,8 @@ func TestConfigCheck(t *testing.T) {
 	if out, code := check("topics = [\"a\"]\n[sync]\nb = \"os\"\n"); code != 0 || !strings.Contains(out, "note: sync of topic b") || !strings.HasSuffix(out, "the configuration is good\n") {
 		t.Errorf("%d: %s", code, out)
 	}
-	out, code := check("in_flight = 100\nnonsense = 1\nlog_xml = \"gone.xml\"\ndb = \"mysql://ann:secret@\"\n[delivery]\nwindow = -1\n")
-	if lines := strings.Count(out, "\n"); code != 1 || lines != 5 || strings.Count("\n"+out, "\nkiteq: ") != lines || strings.Contains(out, "secret") {
+	out, code := check("in_flight = 100\nnonsense = 1\nlog_xml = \"gone.xml\"\ndb = \"mysql://ann:secret@\"\n[delivery]\nwindow = -1\n[tls]\nlisten = \":1\"\ncert = \"gone.pem\"\nkey = \"gone.key\"\n")
+	if lines := strings.Count(out, "\n"); code != 1 || lines != 6 || strings.Count("\n"+out, "\nkiteq: ") != lines || strings.Contains(out, "secret") {
 		t.Errorf("%d: %d lines:\n%s", code, lines, out)
 	}
 	if left, err := os.ReadDir(dir); err != nil || len(left) != 1 {

@@ -57,7 +57,7 @@ type Sight struct {
 
 // New returns a guard that looks from Run on. space tells of the journal's file system; nil when it is on none.
 func New(o Options, space func() (Space, error), door Door, log *slog.Logger) *Guard {
-	g := &Guard{space: space, memory: held, most: available() / 5 * 4, door: door, log: log.With("component", "guard")}
+	g := &Guard{space: space, memory: held, most: available("/") / 5 * 4, door: door, log: log.With("component", "guard")}
 	g.options.Store(&o)
 	g.newest.Store(&Sight{})
 	return g

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -111,7 +113,35 @@ func TestMemory(t *testing.T) {
 	if after := held(); before <= 0 || after < before+32*mib {
 		t.Errorf("%d before, %d with 64 MiB more", before, after)
 	}
-	if some[len(some)-1] != 1 || available() < 0 {
+	if some[len(some)-1] != 1 || available("/") < 0 {
 		t.Error("the machine has less than nothing")
+	}
+}
+
+// TestAvailable takes the least of the machine and of the control groups, those above it, too.
+func TestAvailable(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		files map[string]string
+		want  int64
+	}{
+		"nothing":     {nil, 0},
+		"a machine":   {map[string]string{"proc/meminfo": "MemFree: 7 kB\nMemTotal:  2048 kB\n"}, 2 * mib},
+		"unlimited":   {map[string]string{"proc/meminfo": "MemTotal: 2048 kB\n", "proc/self/cgroup": "0::/a/b\n", "sys/fs/cgroup/a/b/memory.max": "max\n"}, 2 * mib},
+		"a service":   {map[string]string{"proc/meminfo": "MemTotal: 2048 kB\n", "proc/self/cgroup": "0::/a/b\n", "sys/fs/cgroup/a/b/memory.max": "1048576\n"}, mib},
+		"its slice":   {map[string]string{"proc/meminfo": "MemTotal: 2048 kB\n", "proc/self/cgroup": "0::/a/b\n", "sys/fs/cgroup/a/memory.max": "1048576\n", "sys/fs/cgroup/a/b/memory.max": "1572864\n"}, mib},
+		"a container": {map[string]string{"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/memory.max": "1048576\n"}, mib},
+		"version 1":   {map[string]string{"proc/meminfo": "MemTotal: 2048 kB\n", "proc/self/cgroup": "9:cpu:/x\n4:memory:/x\n0::/\n", "sys/fs/cgroup/memory/x/memory.limit_in_bytes": "1048576\n", "sys/fs/cgroup/memory/memory.limit_in_bytes": "9223372036854771712\n"}, mib},
+	} {
+		root := t.TempDir()
+		for path, text := range test.files {
+			path = filepath.Join(root, path)
+			if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, []byte(text), 0o600)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got := available(root); got != test.want {
+			t.Errorf("%s: %d bytes, want %d", name, got, test.want)
+		}
 	}
 }

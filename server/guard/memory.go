@@ -1,8 +1,10 @@
 package guard
 
 import (
+	"iter"
 	"math"
 	"os"
+	"path/filepath"
 	"runtime/debug"
 	"runtime/metrics"
 	"strconv"
@@ -17,24 +19,50 @@ func held() int64 {
 	return int64(samples[0].Value.Uint64() - samples[1].Value.Uint64())
 }
 
-// available is how much memory the process may have, bytes: of its control group, or of the machine; 0: not known.
-func available() int64 {
-	if text, err := os.ReadFile("/sys/fs/cgroup/memory.max"); err == nil {
-		if n, err := strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64); err == nil {
-			return n
+// available is how much memory the process may have, bytes: the least that its control groups allow and the machine
+// has; 0: not known. root is "/", but for tests.
+func available(root string) (bytes int64) {
+	least := func(n int64) {
+		if n > 0 && (bytes == 0 || n < bytes) {
+			bytes = n
 		}
 	}
-	text, err := os.ReadFile("/proc/meminfo")
-	if err != nil {
-		return 0
-	}
-	for line := range strings.Lines(string(text)) {
+	for line := range lines(root, "proc/meminfo") {
 		if fields := strings.Fields(line); len(fields) == 3 && fields[0] == "MemTotal:" {
 			kib, _ := strconv.ParseInt(fields[1], 10, 64)
-			return kib << 10
+			least(kib << 10)
 		}
 	}
-	return 0
+	for line := range lines(root, "proc/self/cgroup") {
+		fields := strings.SplitN(strings.TrimSpace(line), ":", 3)
+		if len(fields) != 3 {
+			continue
+		}
+		dir, name := "sys/fs/cgroup", "memory.max"
+		switch fields[1] {
+		case "":
+		case "memory":
+			dir, name = "sys/fs/cgroup/memory", "memory.limit_in_bytes"
+		default:
+			continue
+		}
+		for group := filepath.Clean("/" + fields[2]); ; group = filepath.Dir(group) { // each above it bounds it, too
+			for text := range lines(root, filepath.Join(dir, group, name)) {
+				n, _ := strconv.ParseInt(strings.TrimSpace(text), 10, 64) // "max" is none
+				least(n)
+			}
+			if group == "/" {
+				break
+			}
+		}
+	}
+	return bytes
+}
+
+// lines are those of a file, none of one that cannot be read.
+func lines(root, path string) iter.Seq[string] {
+	text, _ := os.ReadFile(filepath.Join(root, path))
+	return strings.Lines(string(text))
 }
 
 // CollectBelow has the runtime collect garbage as often as it takes to stay below the bound at which publishes are
@@ -42,7 +70,7 @@ func available() int64 {
 func (o Options) CollectBelow() {
 	high := int64(o.MemoryHigh)
 	if high == 0 {
-		high = available() / 5 * 4
+		high = available("/") / 5 * 4
 	}
 	if high > 0 && debug.SetMemoryLimit(-1) == math.MaxInt64 {
 		debug.SetMemoryLimit(high / 20 * 19)

@@ -49,6 +49,7 @@ type Snapshot struct {
 	Held                                  bool
 
 	Connections, ConnectionsMax          int
+	ConnectionsRefused, Handshakes       int64 // counts: over a bound, and of TLS that failed
 	Reads, ReadBytes, Writes, WriteBytes int64 // counts
 }
 

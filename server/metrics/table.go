@@ -57,6 +57,8 @@ var singles = []row[Snapshot]{
 
 	{"kiteq_sessions", gauge, "Open connections of clients.", func(s, _ *Snapshot) float64 { return float64(s.Connections) }},
 	{"kiteq_sessions_limit", gauge, "Connections that may be open: network.max_connections.", func(s, _ *Snapshot) float64 { return float64(s.ConnectionsMax) }},
+	{"kiteq_sessions_refused_total", count, "Connections over network.max_connections or max_connections_per_address.", func(s, _ *Snapshot) float64 { return float64(s.ConnectionsRefused) }},
+	{"kiteq_tls_handshakes_failed_total", count, "Connections with which TLS failed.", func(s, _ *Snapshot) float64 { return float64(s.Handshakes) }},
 	{"kiteq_network_reads_total", count, "Reads from sockets, of any number of frames.", func(s, _ *Snapshot) float64 { return float64(s.Reads) }},
 	{"kiteq_network_read_bytes_total", count, "Bytes read from sockets.", func(s, _ *Snapshot) float64 { return float64(s.ReadBytes) }},
 	{"kiteq_network_writes_total", count, "Writes to sockets, of any number of frames.", func(s, _ *Snapshot) float64 { return float64(s.Writes) }},
