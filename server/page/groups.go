@@ -61,7 +61,7 @@ func condition(g *operate.Group, now time.Time) (state, level, why string) {
 	case g.OldestMs > 0 && now.Sub(time.UnixMilli(g.OldestMs)) > behindAfter:
 		return "behind", warn, fmt.Sprintf("Its oldest message waits for %s, and %s wait in all: its consumers are slow, refuse messages, or are too few.", span(now.Sub(time.UnixMilli(g.OldestMs))), backlog)
 	case g.Dead > 0:
-		return "dead letters", warn, plural(g.Dead, "message") + " could not be delivered to it: requeue or discard them."
+		return "dead letters", warn, plural(g.Dead, "message") + " could not be delivered to it, and can be requeued or discarded."
 	}
 	return "fine", fine, "It takes what it is sent."
 }

@@ -23,7 +23,6 @@ type messageSheet struct {
 type told struct {
 	operate.Event
 	Level string
-	Later bool // it has not happened yet
 }
 
 // shownEvents bounds the list of a page: a topic may have a thousand groups.
@@ -57,16 +56,28 @@ func (p *Page) message(r *http.Request) (sheet, error) {
 	}
 	now := time.Now()
 	m := messageSheet{Story: story, Picture: draw(story.Events, now)}
-	for _, e := range story.Events[:min(len(story.Events), shownEvents)] {
-		m.Shown = append(m.Shown, told{Event: e, Level: levelOf(e.What), Later: e.AtMs > now.UnixMilli()})
-	}
-	m.More = len(story.Events) - len(m.Shown)
+	m.list(story.Events, now.UnixMilli())
 	// Most messages never were a transaction, and that is no error here.
 	if t, err := p.broker.Transaction(r.Context(), id); err == nil {
 		m.Parked = t.State == operate.Parked
 		m.Decide = m.Parked || t.State == operate.Open
 	}
 	return sheet{Title: "Message", Section: "messages", Body: m}, nil
+}
+
+// list has what was, what is so now, and what is to come.
+func (m *messageSheet) list(events []operate.Event, nowMs int64) {
+	var later []told
+	for _, e := range events[:min(len(events), shownEvents)] {
+		t := told{Event: e, Level: levelOf(e.What)}
+		if e.AtMs > nowMs {
+			later = append(later, t)
+		} else {
+			m.Shown = append(m.Shown, t)
+		}
+	}
+	m.Shown = append(m.Shown, later...)
+	m.More = len(events) - len(m.Shown)
 }
 
 // levelOf says how bad what is told is.

@@ -93,7 +93,7 @@ func (o *overview) raise(now *sample, badBindings []operate.BadBinding) {
 	}
 	o.raiseGroups(add)
 	if o.Dead > 0 {
-		add(warn, path("deadletters"), "%s: messages that could not be delivered. Requeue or discard them.", plural(o.Dead, "dead letter"))
+		add(warn, path("deadletters"), "%s: what could not be delivered is there to be requeued or discarded.", plural(o.Dead, "dead letter"))
 	}
 	for i, b := range badBindings {
 		if i == 3 {

@@ -13,7 +13,7 @@ import (
 // functions are what templates call to write numbers, times and paths.
 func functions() template.FuncMap {
 	return template.FuncMap{
-		"path": path, "count": count, "rate": rate, "ago": ago, "until": until, "moment": moment, "plural": plural, "entry": newEntry,
+		"path": path, "count": count, "rate": rate, "ago": ago, "until": until, "moment": moment, "plural": plural, "entry": newEntry, "contains": strings.Contains,
 		"assets": func() string { return Root + "/assets" },
 	}
 }

@@ -16,8 +16,14 @@ function short(n) {
 
 const lines = {
   rates: [['in', 'In', '--first'], ['out', 'Out', '--second']],
+  out: [['out', 'Out', '--second']],
   backlog: [['backlog', 'Backlog', '--first']],
 };
+
+// clock writes Unix seconds in UTC, as every time on the page.
+function clock(seconds) {
+  return seconds == null ? '–' : new Date(seconds * 1000).toISOString().slice(11, 19);
+}
 
 function newPlot(element, kind) {
   const axis = { stroke: colour('--soft'), grid: { stroke: colour('--line'), width: 1 }, ticks: { show: false } };
@@ -26,8 +32,8 @@ function newPlot(element, kind) {
   }));
   return new uPlot({
     width: element.clientWidth, height: element.clientHeight - 30,
-    series: [{ label: 'Time' }, ...series],
-    axes: [axis, { ...axis, size: 56, values: (_, all) => all.map(short) }],
+    series: [{ label: 'UTC', value: (_, t) => clock(t) }, ...series],
+    axes: [{ ...axis, space: 80, values: (_, all) => all.map(clock) }, { ...axis, size: 56, values: (_, all) => all.map(short) }],
     scales: { y: { range: (_, low, high) => [0, Math.max(1, high * 1.1)] } },
     cursor: { drag: { x: false, y: false } },
   }, null, element);
@@ -37,6 +43,7 @@ let newest = null;
 
 function draw(data) {
   newest = data;
+  for (const element of plots.keys()) if (!element.isConnected) plots.delete(element);
   for (const element of document.querySelectorAll('.plot')) {
     const kind = element.dataset.plot;
     if (!plots.has(element)) plots.set(element, newPlot(element, kind));
