@@ -25,6 +25,7 @@ func (s *Server) Counters(ctx context.Context) (admin.Counters, error) {
 		Waiting: s.lane.Depth(), WaitingMax: s.live.Load().Lane.InboxItems,
 		Reads: network.Reads, ReadBytes: network.ReadBytes,
 		Writes: network.Writes, WriteBytes: network.WriteBytes, Connections: network.Connections,
+		Acked: received.Acked, Sent: s.dispatcher.Totals().Waited,
 	}
 	s.directory.Groups(func(group string, members []*session.Session) {
 		for _, m := range members {

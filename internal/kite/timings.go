@@ -54,3 +54,35 @@ func (t *Timing) Count() (n int64) {
 	}
 	return n
 }
+
+// Since returns what was counted after before.
+func (t Timing) Since(before *Timing) Timing {
+	for i := range t.Counts {
+		t.Counts[i] -= before.Counts[i]
+	}
+	t.Sum -= before.Sum
+	return t
+}
+
+// Quantile returns how long the quickest share took at the most, 0 < share <= 1: an estimate, as if what lies in a
+// bucket were spread evenly over it. What was longer than the last bound counts as that. It is 0 when nothing was
+// counted.
+func (t *Timing) Quantile(share float64) time.Duration {
+	wanted := share * float64(t.Count())
+	below := 0.0
+	for i, bound := range TimingBounds {
+		n := float64(t.Counts[i])
+		if n > 0 && below+n >= wanted {
+			low := time.Duration(0)
+			if i > 0 {
+				low = TimingBounds[i-1]
+			}
+			return low + time.Duration((wanted-below)/n*float64(bound-low))
+		}
+		below += n
+	}
+	if t.Count() == 0 {
+		return 0
+	}
+	return TimingBounds[len(TimingBounds)-1]
+}

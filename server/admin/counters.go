@@ -54,6 +54,9 @@ type Counters struct {
 	DelayedNear, DelayedMinutes int
 	// Waiting is how many requests wait for the journal, WaitingMax how many may.
 	Waiting, WaitingMax int
+	// Acked is how long publishes took from the read to their answer, Sent how long messages had been stored
+	// when they were sent for the first time.
+	Acked, Sent kite.Timing
 
 	Reads, ReadBytes, Writes, WriteBytes int64 // counts
 	Connections                          int

@@ -4,6 +4,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/kiteq/kiteq/internal/kite"
 	"github.com/kiteq/kiteq/server/admin"
 )
 
@@ -24,6 +25,7 @@ type history struct {
 	samples int64 // so far; sample i lies at i % points
 	times   [points]int64
 	tracks  map[subject]*track
+	timings [points]timings
 	left    int // subjects that the newest sample found no room for
 	newest  *sample
 	changed chan struct{} // closed by the next sample
@@ -40,6 +42,17 @@ type sample struct {
 	at       time.Time
 	counters admin.Counters
 	now      map[subject]flow
+}
+
+// timings are what the broker had measured at one moment.
+type timings struct{ acked, sent kite.Timing }
+
+// latency is how long half and 99 of 100 took between two moments; 0 when there were none.
+type latency struct{ Half, Most time.Duration }
+
+func newLatency(before, now *kite.Timing) latency {
+	t := now.Since(before)
+	return latency{t.Quantile(0.5), t.Quantile(0.99)}
 }
 
 // flow is a subject at one moment.
@@ -60,6 +73,7 @@ func (h *history) add(at time.Time, c admin.Counters) {
 	next := newSample(h.newest, at, c)
 	h.newest = next
 	place := int(h.samples % points)
+	h.timings[place] = timings{c.Acked, c.Sent}
 	h.times[place] = at.Unix()
 	for key, t := range h.tracks {
 		t.in[place], t.out[place], t.backlog[place] = 0, 0, 0
@@ -134,6 +148,35 @@ func newSample(before *sample, at time.Time, c admin.Counters) *sample {
 	return s
 }
 
+func ms(d time.Duration) float32 { return float32(d.Seconds() * 1000) }
+
+// latencies returns those of the samples up to the one that is ago samples old, the lock held. Before the first
+// sample nothing was measured.
+func (h *history) latencies(ago, samples int) (acked, sent latency) {
+	at := func(ago int) *timings {
+		if i := h.samples - 1 - int64(ago); i >= 0 && int64(ago) < points {
+			return &h.timings[i%points]
+		}
+		return nil
+	}
+	now, before := at(ago), at(ago+samples)
+	for before == nil && samples > 0 { // as far back as is known
+		samples--
+		before = at(ago + samples)
+	}
+	if now == nil {
+		return latency{}, latency{}
+	}
+	return newLatency(&before.acked, &now.acked), newLatency(&before.sent, &now.sent)
+}
+
+// recent returns the latencies of the last minute.
+func (h *history) recent() (acked, sent latency) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.latencies(0, int(time.Minute/sampleEvery))
+}
+
 // latest returns the newest sample, and what is closed when there is a newer one.
 func (h *history) latest() (*sample, <-chan struct{}) {
 	h.mu.Lock()
@@ -147,6 +190,9 @@ type plot struct {
 	In      []float32 `json:"in"`    // messages a second
 	Out     []float32 `json:"out"`
 	Backlog []float32 `json:"backlog"` // messages
+	// Acked and Sent are of all subjects together: how long 99 of 100 took, ms; 0 when there were none.
+	Acked []float32 `json:"acked,omitempty"`
+	Sent  []float32 `json:"sent,omitempty"`
 	// Missing is true when more subjects were busy than are remembered, and this is one of those.
 	Missing bool `json:"missing,omitempty"`
 }
@@ -165,6 +211,10 @@ func (h *history) plot(key subject) plot {
 	for i := range n {
 		place := int((h.samples - int64(n-i)) % points)
 		p.Times[i], p.In[i], p.Out[i], p.Backlog[i] = h.times[place], t.in[place], t.out[place], t.backlog[place]
+		if key == (subject{}) {
+			acked, sent := h.latencies(max(0, n-1-i), 1)
+			p.Acked, p.Sent = append(p.Acked, ms(acked.Most)), append(p.Sent, ms(sent.Most))
+		}
 	}
 	return p
 }

@@ -27,6 +27,7 @@ type overview struct {
 	Alarms       []alarm
 	MoreAlarms   int
 	All          flow
+	Acked, Sent  latency // in the last minute
 	InFlight     int
 	Delayed      int64
 	Connections  int
@@ -46,6 +47,7 @@ func (p *Page) overview(r *http.Request) (sheet, error) {
 		All: now.now[subject{}], InFlight: now.counters.InFlight, Delayed: now.counters.Delayed,
 		Connections: now.counters.Connections,
 	}
+	o.Acked, o.Sent = p.history.recent()
 	var err error
 	if o.Transactions, err = p.broker.Transactions(r.Context(), operate.Filter{Limit: 1}); err != nil {
 		return sheet{}, err

@@ -13,7 +13,7 @@ import (
 // functions are what templates call to write numbers, times and paths.
 func functions() template.FuncMap {
 	return template.FuncMap{
-		"path": path, "count": count, "rate": rate, "ago": ago, "until": until, "moment": moment, "plural": plural, "entry": newEntry, "contains": strings.Contains,
+		"path": path, "count": count, "rate": rate, "ago": ago, "until": until, "moment": moment, "plural": plural, "entry": newEntry, "contains": strings.Contains, "delay": delay, "plots": figures,
 		"assets": func() string { return Root + "/assets" },
 	}
 }
@@ -26,6 +26,21 @@ type entry struct {
 
 func newEntry(current, section, place, name string) entry {
 	return entry{Path: path(place), Name: name, Current: current == section}
+}
+
+// figure is a plot on a page; page.js knows what each kind draws.
+type figure struct{ Kind, Title string }
+
+func figures(kinds ...string) []figure {
+	titles := map[string]string{
+		"rates": "Messages a second", "out": "Messages a second", "backlog": "Backlog, messages",
+		"latency": "Latency, ms, 99 of 100",
+	}
+	all := make([]figure, len(kinds))
+	for i, kind := range kinds {
+		all[i] = figure{kind, titles[kind]}
+	}
+	return all
 }
 
 // path makes a path below Root of parts, each escaped.
@@ -61,6 +76,17 @@ func rate(r float64) string {
 		return count(int64(math.Round(r)))
 	}
 	return strconv.FormatFloat(r, 'f', 1, 64)
+}
+
+// delay writes how quick something was, "–" when nothing was.
+func delay(d time.Duration) string {
+	switch {
+	case d == 0:
+		return "–"
+	case d < 10*time.Millisecond:
+		return fmt.Sprintf("%.1f ms", d.Seconds()*1000)
+	}
+	return span(d)
 }
 
 // span writes a time as people say it.

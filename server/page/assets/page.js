@@ -18,6 +18,7 @@ const lines = {
   rates: [['in', 'In', '--first'], ['out', 'Out', '--second']],
   out: [['out', 'Out', '--second']],
   backlog: [['backlog', 'Backlog', '--first']],
+  latency: [['acked', 'Answer', '--first'], ['sent', 'Sent', '--second']],
 };
 
 // clock writes Unix seconds in UTC, as every time on the page.
@@ -33,7 +34,7 @@ function newPlot(element, kind) {
   return new uPlot({
     width: element.clientWidth, height: element.clientHeight - 30,
     series: [{ label: 'UTC', value: (_, t) => clock(t) }, ...series],
-    axes: [{ ...axis, space: 80, values: (_, all) => all.map(clock) }, { ...axis, size: 56, values: (_, all) => all.map(short) }],
+    axes: [{ ...axis, space: 80, size: 26, values: (_, all) => all.map(clock) }, { ...axis, size: 56, values: (_, all) => all.map(short) }],
     scales: { y: { range: (_, low, high) => [0, Math.max(1, high * 1.1)] } },
     cursor: { drag: { x: false, y: false } },
   }, null, element);
