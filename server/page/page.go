@@ -22,10 +22,15 @@ const Root = "/ui"
 // patience is how long a request may wait for the broker.
 const patience = 10 * time.Second
 
-// Broker is what the page shows: everything comes by the operators' interface.
+// Broker is what the page shows and orders, by the operators' interface.
 type Broker interface {
-	admin.Broker
-	admin.Operator
+	// Ready returns why the broker does not serve, or nil; Counters what it has counted and holds.
+	Ready() error
+	Counters(ctx context.Context) (admin.Counters, error)
+	admin.Teller
+	admin.Transactor
+	admin.Director
+	admin.Undertaker
 	// Brokers returns this broker first and then those that serve its topics, too, by what the registry says.
 	Brokers(ctx context.Context) (operate.Brokers, error)
 }
