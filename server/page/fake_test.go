@@ -30,7 +30,8 @@ type fake struct {
 	letters  operate.Letters
 	story    operate.Story
 	brokers  operate.Brokers
-	err      error // of every order and look
+	err      error       // of every order and look
+	silent   atomic.Bool // no counters
 	censuses atomic.Int64
 	slow     func()   // what a census waits for
 	orders   []string // what was ordered
@@ -38,7 +39,12 @@ type fake struct {
 
 func (f *fake) Ready() error { return f.ready }
 
-func (f *fake) Counters(context.Context) (admin.Counters, error) { return f.counters, f.err }
+func (f *fake) Counters(context.Context) (admin.Counters, error) {
+	if f.silent.Load() {
+		return admin.Counters{}, kite.Errorf(kite.Unavailable, "no answer")
+	}
+	return f.counters, nil
+}
 
 func (f *fake) Brokers(context.Context) (operate.Brokers, error) { return f.brokers, f.err }
 

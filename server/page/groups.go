@@ -27,43 +27,77 @@ const behindAfter = 5 * time.Minute
 type groupRow struct {
 	operate.Group
 	Out   float64 // messages delivered a second
-	State string  // in a word or two
+	State string  // one of groupStates
 	Level string
-	Why   string // the whole of it in a sentence
+	at    time.Time // of the sample
 }
 
-func (p *Page) groupRow(s *sample, g operate.Group) groupRow {
-	row := groupRow{Group: g, Out: s.now[subject{g.Topic, g.Group}].Out}
-	row.State, row.Level, row.Why = condition(&g, s.at)
+func newGroupRow(s *sample, g *operate.Group) *groupRow {
+	row := &groupRow{Group: *g, Out: s.now[subject{g.Topic, g.Group}].Out, at: s.at}
+	row.State, row.Level = row.condition()
 	return row
 }
 
+// age is how long its oldest message waits.
+func (g *groupRow) age() time.Duration {
+	if g.OldestMs == 0 {
+		return 0
+	}
+	return g.at.Sub(time.UnixMilli(g.OldestMs))
+}
+
 // condition says how a group does: the worst first.
-func condition(g *operate.Group, now time.Time) (state, level, why string) {
-	backlog := plural(g.Unsettled, "message")
+func (g *groupRow) condition() (state, level string) {
 	switch {
 	case !g.Bound:
-		return "not bound", dim, "Its bindings are gone: it gets nothing. Its place is kept."
+		return "not bound", dim
 	case g.BreakerOpen:
-		return "failing", bad, "Everything that is delivered to it fails: only a probe is sent now and then. Look into its log. It goes on by itself with the first success."
+		return "failing", bad
 	case g.Paused:
-		return "paused", warn, fmt.Sprintf("An operator has paused it, and %s wait.", backlog)
-	case len(g.Members) == 0 && !g.Durable:
-		return "away", dim, "Nobody of it is connected, and it is not durable: it misses what is published meanwhile."
-	case len(g.Members) == 0 && g.Unsettled > 0:
-		since := ""
-		if g.OfflineMs > 0 {
-			since = fmt.Sprintf(" since %s UTC", time.UnixMilli(g.OfflineMs).UTC().Format(time.DateTime))
-		}
-		return "away", bad, fmt.Sprintf("Nobody of it is connected%s, and %s wait. Start its consumers.", since, backlog)
+		return "paused", warn
+	case len(g.Members) == 0 && g.Durable && g.Unsettled > 0:
+		return "away", bad
 	case len(g.Members) == 0:
-		return "away", dim, "Nobody of it is connected, and nothing waits for it."
-	case g.OldestMs > 0 && now.Sub(time.UnixMilli(g.OldestMs)) > behindAfter:
-		return "behind", warn, fmt.Sprintf("Its oldest message waits for %s, and %s wait in all: its consumers are slow, refuse messages, or are too few.", span(now.Sub(time.UnixMilli(g.OldestMs))), backlog)
+		return "away", dim
+	case g.age() > behindAfter:
+		return "behind", warn
 	case g.Dead > 0:
-		return "dead letters", warn, plural(g.Dead, "message") + " could not be delivered to it, and can be requeued or discarded."
+		return "dead letters", warn
 	}
-	return "fine", fine, "It takes what it is sent."
+	return "fine", fine
+}
+
+// Why says in a sentence what its state means, and what to do.
+func (g *groupRow) Why() string {
+	backlog := plural(g.Unsettled, "message")
+	switch g.State {
+	case "not bound":
+		return "Its bindings are gone: it gets nothing. Its place is kept."
+	case "failing":
+		return "Everything that is delivered to it fails: only a probe is sent now and then. Look into its log. It goes on by itself with the first success."
+	case "paused":
+		return fmt.Sprintf("An operator has paused it, and %s wait.", backlog)
+	case "away":
+		return g.whyAway(backlog)
+	case "behind":
+		return fmt.Sprintf("Its oldest message waits for %s, and %s wait in all: its consumers are slow, refuse messages, or are too few.", span(g.age()), backlog)
+	case "dead letters":
+		return plural(g.Dead, "message") + " could not be delivered to it, and can be requeued or discarded."
+	}
+	return "It takes what it is sent."
+}
+
+func (g *groupRow) whyAway(backlog string) string {
+	switch {
+	case !g.Durable:
+		return "Nobody of it is connected, and it is not durable: it misses what is published meanwhile."
+	case g.Unsettled == 0:
+		return "Nobody of it is connected, and nothing waits for it."
+	case g.OfflineMs == 0:
+		return fmt.Sprintf("Nobody of it is connected, and %s wait. Start its consumers.", backlog)
+	}
+	since := time.UnixMilli(g.OfflineMs).UTC().Format(time.DateTime)
+	return fmt.Sprintf("Nobody of it is connected since %s UTC, and %s wait. Start its consumers.", since, backlog)
 }
 
 // groupStates are what the list can be narrowed to.
@@ -84,26 +118,26 @@ var groupOrders = map[string]func(a, b *groupRow) int{
 }
 
 // sortGroups puts equal rows by their names.
-func sortGroups(rows []groupRow, by string) {
+func sortGroups(rows []*groupRow, by string) {
 	order := groupOrders[by]
 	if order == nil {
 		order = groupOrders["backlog"]
 	}
-	slices.SortFunc(rows, func(a, b groupRow) int {
-		return cmp.Or(order(&a, &b), cmp.Compare(a.Topic, b.Topic), cmp.Compare(a.Group.Group, b.Group.Group))
+	slices.SortFunc(rows, func(a, b *groupRow) int {
+		return cmp.Or(order(a, b), cmp.Compare(a.Topic, b.Topic), cmp.Compare(a.Group.Group, b.Group.Group))
 	})
 }
 
 // groupRows returns those of the census that keep says.
-func (p *Page) groupRows(ctx context.Context, keep func(*groupRow) bool) ([]groupRow, error) {
+func (p *Page) groupRows(ctx context.Context, keep func(*groupRow) bool) ([]*groupRow, error) {
 	groups, err := p.census.take(ctx)
 	if err != nil {
 		return nil, err
 	}
 	now, _ := p.history.latest()
-	rows := make([]groupRow, 0, len(groups.Groups))
-	for _, g := range groups.Groups {
-		if row := p.groupRow(now, g); keep(&row) {
+	rows := make([]*groupRow, 0, len(groups.Groups))
+	for i := range groups.Groups {
+		if row := newGroupRow(now, &groups.Groups[i]); keep(row) {
 			rows = append(rows, row)
 		}
 	}
@@ -114,7 +148,7 @@ func (p *Page) groupRows(ctx context.Context, keep func(*groupRow) bool) ([]grou
 type groupList struct {
 	listing
 	States []string
-	Rows   []groupRow
+	Rows   []*groupRow
 	Bad    []operate.BadBinding
 }
 
@@ -136,7 +170,7 @@ func (p *Page) groups(r *http.Request) (sheet, error) {
 
 // groupSheet is the body of the page of one group.
 type groupSheet struct {
-	groupRow
+	*groupRow
 	Shown []string // of its members
 	More  int      // members that are not shown
 }

@@ -16,7 +16,7 @@ import (
 // graveList is the body of the page with the groups that have dead letters.
 type graveList struct {
 	listing
-	Rows []groupRow
+	Rows []*groupRow
 }
 
 func (p *Page) graves(r *http.Request) (sheet, error) {

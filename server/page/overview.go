@@ -35,7 +35,7 @@ type overview struct {
 	Transactions operate.Transactions
 	Topics       []topicRow
 	TopicCount   int
-	Groups       []groupRow
+	Groups       []*groupRow
 	GroupCount   int
 	Brokers      []operate.Broker
 	BrokersError string
@@ -109,8 +109,8 @@ func (o *overview) raise(now *sample, badBindings []operate.BadBinding) {
 // raiseGroups adds the groups that do worst. Dead letters are told for all groups together.
 func (o *overview) raiseGroups(add func(level, link, format string, args ...any)) {
 	var worst []*groupRow
-	for i := range o.Groups {
-		if g := &o.Groups[i]; severity[g.Level] >= severity[warn] && g.State != "dead letters" {
+	for _, g := range o.Groups {
+		if severity[g.Level] >= severity[warn] && g.State != "dead letters" {
 			worst = append(worst, g)
 		}
 	}
@@ -119,7 +119,7 @@ func (o *overview) raiseGroups(add func(level, link, format string, args ...any)
 	})
 	shown := min(len(worst), overviewAlarms)
 	for _, g := range worst[:shown] {
-		add(g.Level, path("groups", g.Topic, g.Group.Group), "Group %s on topic %s is %s. %s", g.Group.Group, g.Topic, g.State, g.Why)
+		add(g.Level, path("groups", g.Topic, g.Group.Group), "Group %s on topic %s is %s. %s", g.Group.Group, g.Topic, g.State, g.Why())
 	}
 	o.MoreAlarms = len(worst) - shown
 }

@@ -98,7 +98,7 @@ func (p *Page) topics(r *http.Request) (sheet, error) {
 type topicSheet struct {
 	listing
 	Topic topicRow
-	Rows  []groupRow
+	Rows  []*groupRow
 }
 
 func (p *Page) topic(r *http.Request) (sheet, error) {
