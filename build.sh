@@ -15,8 +15,9 @@ usage() {
   run [FLAGS]    build and start the broker; FLAGS go to ./kiteq, see ./kiteq -help
   demo           a membership purchase on a real broker, with producers that die undecided, a barrier on
                  SQLite (left out without a C compiler), and what the broker can explain
-  test           everything, with the race detector, a real ZooKeeper, MariaDB and PostgreSQL; installs
-                 them by apt if missing. KITEQ_TEST_ZK, _MYSQL and _POSTGRES name others to use instead.
+  test           everything, with the race detector, a real ZooKeeper, MariaDB, PostgreSQL and Chromium;
+                 installs them by apt, and playwright-core by npm, if missing. KITEQ_TEST_ZK, _MYSQL and
+                 _POSTGRES name others to use instead. Screenshots of the web page are in .cache/_artifacts.
                  Ten million messages without the race detector, 0.9 GB in TMPDIR
   race           the tests with the race detector, without what is not installed
   e2e            the end-to-end tests only
@@ -93,6 +94,24 @@ postgres_directory() {
 }
 
 need_postgres() { postgres_directory >/dev/null || need_packages postgresql; }
+
+# The web page is tested in a browser. Of playwright only the part that drives one is installed, here.
+readonly playwright_version=1.65.1
+need_browser() {
+  local home=$PWD/.cache/playwright
+  command -v chromium >/dev/null || need_packages chromium
+  command -v node >/dev/null || need_packages nodejs
+  [[ -n ${KITEQ_TEST_PLAYWRIGHT:-} ]] || {
+    grep -qs "\"version\": \"$playwright_version\"" "$home/node_modules/playwright-core/package.json" || {
+      command -v npm >/dev/null || need_packages npm
+      say "installing playwright-core $playwright_version"
+      mkdir -p "$home"
+      npm install --prefix "$home" --no-audit --no-fund --loglevel=error "playwright-core@$playwright_version" >&2 </dev/null ||
+        die "npm could not install playwright-core: see its messages above"
+    }
+    export KITEQ_TEST_PLAYWRIGHT=$home
+  }
+}
 
 # The race detector links C.
 need_c() { command -v "${CC:-gcc}" >/dev/null || need_packages gcc libc6-dev; }
@@ -309,10 +328,12 @@ do_test() {
   begin KITEQ_TEST_ZK zookeeper
   begin KITEQ_TEST_MYSQL mariadb
   begin KITEQ_TEST_POSTGRES postgres
+  need_browser
   do_build
   await
+  rm -rf .cache/_artifacts
   # What is missing now fails instead of being skipped.
-  KITEQ_TEST_REQUIRE=1 go_test -race -count=1 -timeout 5m ./...
+  KITEQ_TEST_REQUIRE=1 go_test -race -count=1 -timeout 10m -artifacts -outputdir "$PWD/.cache" ./...
   (cd client/otel && go_test -race -count=1 -timeout 5m ./...)
   # Ten million messages are too many for the race detector, which skips them above.
   go_test -v -count=1 -timeout 5m -run='^TestBacklogCostsNoMemory$' ./server

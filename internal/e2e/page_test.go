@@ -71,7 +71,7 @@ func TestPage(t *testing.T) {
 	till := furnish(t, zk, &o, again)
 	waitForTrouble(t, operator{t, b.admin}, o)
 
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 	defer cancel()
 	busy := make(chan struct{})
 	go func() { // something to plot

@@ -6,6 +6,7 @@ import path from 'node:path';
 const o = JSON.parse(process.argv[2]);
 const { chromium } = createRequire(path.join(o.playwright, 'package.json'))('playwright-core');
 const problems = [];
+const patience = 60000; // ms: the machine may have much else to do
 
 function check(ok, text) {
   if (!ok) throw new Error(text);
@@ -13,6 +14,7 @@ function check(ok, text) {
 }
 
 function watch(page) {
+  page.setDefaultTimeout(patience);
   page.on('console', (m) => { if (['error', 'warning'].includes(m.type())) problems.push(`console: ${m.text()} at ${page.url()}`); });
   page.on('pageerror', (e) => problems.push(`script: ${e.stack} at ${page.url()}`));
   page.on('response', (r) => { if (r.status() >= 400) problems.push(`${r.status()} of ${r.url()}`); });
@@ -161,10 +163,9 @@ async function mistakes(browser) {
   await page.close();
 }
 
-const browser = await chromium.launch({ executablePath: o.chromium, args: ['--no-sandbox'] });
+const browser = await chromium.launch({ executablePath: o.chromium, args: ['--no-sandbox'], timeout: patience });
 try {
   const page = await browser.newPage({ viewport: { width: 1280, height: 900 } });
-  page.setDefaultTimeout(20000);
   watch(page);
   for (const part of [overview, groups, transactions, letters, keyboard]) await part(page);
   await page.goto(o.url + '/ui/');
