@@ -61,6 +61,7 @@ func (s *Server) group(f *deliver.FlowStats, standing *kite.Standing) operate.Gr
 	g := operate.Group{
 		Topic: f.Topic, Group: f.Group, Bound: f.Bound, Durable: f.Durable, Members: []string{}, Head: uint64(next - 1),
 		OldestMs: f.OldestMs, InFlight: f.InFlight, Armed: f.Armed, BreakerOpen: f.BreakerOpen, OfflineMs: f.OfflineMs,
+		Delivered: f.Acquired + f.Flown,
 	}
 	for _, m := range s.directory.Members(f.Group) {
 		g.Members = append(g.Members, m.Conn.RemoteAddr())

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -83,34 +82,10 @@ func (g *globals) control(ctx context.Context, args []string, to func(func(desk)
 		}
 		return err
 	})
-	return listed(err, len(rows), func() error { return g.printFlows(rows) })
+	return listed(err, len(rows), func() error { return g.printPlaces(rows) })
 }
 
-func newFlows(g *globals) *cobra.Command {
-	return &cobra.Command{
-		Use:   "flows [TOPIC]",
-		Short: "List how far the groups are: unsettled, in flight, dead letters, paused",
-		Example: `  kiteqctl flows
-  kiteqctl flows trade --group s-books -o json`,
-		Args: names(1, "TOPIC"),
-		RunE: action(func(cmd *cobra.Command, args []string) error {
-			ctx := cmd.Context()
-			topic := strings.Join(args, "")
-			var rows []placed[operate.Group]
-			err := g.each(ctx, topic, func(d desk) error {
-				var all operate.Groups
-				err := g.call(ctx, d, "GET", "/groups?"+query("topic", topic, "group", g.group), nil, &all)
-				for _, group := range all.Groups {
-					rows = append(rows, placed[operate.Group]{d.base, group})
-				}
-				return err
-			})
-			return listed(err, len(rows), func() error { return g.printFlows(rows) })
-		}),
-	}
-}
-
-func (g *globals) printFlows(rows []placed[operate.Group]) error {
+func (g *globals) printPlaces(rows []placed[operate.Group]) error {
 	return g.table("TOPIC\tGROUP\tMEMBERS\tNEXT\tHEAD\tUNSETTLED\tIN-FLIGHT\tARMED\tDEAD\tPAUSED\tBROKER", len(rows), func(i int) (any, string) {
 		f := rows[i].Entry
 		return rows[i], fmt.Sprintf("%s\t%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%v\t%s", f.Topic, f.Group, len(f.Members),

@@ -303,7 +303,7 @@ func TestPrepareStays(t *testing.T) {
 	}
 }
 
-func TestTopicsAndGroups(t *testing.T) {
+func TestTopicsAndBindings(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	b.registry.SetBrokers("stock")
@@ -320,12 +320,12 @@ func TestTopicsAndGroups(t *testing.T) {
 	}{
 		{[]string{"topics"}, "TOPIC  BROKERS\nstock  (none)\ntrade  10.0.0.1:13800,10.0.0.2:13800\n"},
 		{[]string{"topics", "stock", "-o", "json"}, `{"topic":"stock","brokers":[]}` + "\n"},
-		{[]string{"groups"}, "" +
+		{[]string{"bindings"}, "" +
 			"GROUP    TOPIC  BIND    TYPE  DURABLE  WATERMARK  SINCE\n" +
 			"s-audit  trade  fanout  *     true     0          -\n" +
 			"s-books  trade  direct  pay   true     0          -\n"},
-		{[]string{"groups", "stock"}, "GROUP  TOPIC  BIND  TYPE  DURABLE  WATERMARK  SINCE\n"},
-		{[]string{"groups", "trade", "-o", "json"}, "" +
+		{[]string{"bindings", "stock"}, "GROUP  TOPIC  BIND  TYPE  DURABLE  WATERMARK  SINCE\n"},
+		{[]string{"bindings", "trade", "-o", "json"}, "" +
 			`{"group":"s-audit","topic":"trade","bind":"fanout","type":"*","durable":true,"watermark":0}` + "\n" +
 			`{"group":"s-books","topic":"trade","bind":"direct","type":"pay","durable":true,"watermark":0}` + "\n"},
 	}
@@ -390,8 +390,8 @@ func TestHelpTeaches(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	for _, args := range [][]string{
-		{}, {"pub"}, {"sub"}, {"tx"}, {"tx", "prepare"}, {"tx", "run"}, {"tx", "commit"}, {"tx", "rollback"}, {"topics"}, {"groups"},
-		{"store"}, {"store", "verify"}, {"store", "dump"}, {"tx", "list"}, {"tx", "show"}, {"tx", "check"}, {"explain"}, {"flows"},
+		{}, {"pub"}, {"sub"}, {"tx"}, {"tx", "prepare"}, {"tx", "run"}, {"tx", "commit"}, {"tx", "rollback"}, {"topics"}, {"groups"}, {"bindings"},
+		{"store"}, {"store", "verify"}, {"store", "dump"}, {"tx", "list"}, {"tx", "show"}, {"tx", "check"}, {"explain"},
 		{"pause"}, {"resume"}, {"seek"}, {"dlq"}, {"dlq", "list"}, {"dlq", "show"}, {"dlq", "requeue"}, {"dlq", "discard"}, {"dlq", "export"},
 	} {
 		got := b.run("", append(args, "--help")...).mustOK(t)
@@ -409,7 +409,7 @@ func TestNoZooKeeper(t *testing.T) {
 	}
 	addr := l.Addr().String()
 	l.Close() // now nobody listens there
-	for _, args := range [][]string{{"topics"}, {"groups"}, {"pub", "trade", "pay", "x"}, {"sub", "trade", "pay"}} {
+	for _, args := range [][]string{{"topics"}, {"groups"}, {"bindings"}, {"pub", "trade", "pay", "x"}, {"sub", "trade", "pay"}} {
 		var out, failures bytes.Buffer
 		code := run(t.Context(), append(args, "--zkhost", "zk://"+addr+"/root"), terminal{strings.NewReader(""), &out, &failures, "", "", "", openZooKeeper})
 		if code != exitError || strings.Count(failures.String(), "\n") != 1 {
@@ -466,11 +466,11 @@ func TestZooKeeper(t *testing.T) {
 		t.Errorf("topics printed\n%swant\n%s", got, want)
 	}
 	var b bound
-	if err := json.Unmarshal([]byte(command("groups", "-o", "json")), &b); err != nil {
+	if err := json.Unmarshal([]byte(command("bindings", "-o", "json")), &b); err != nil {
 		t.Fatal(err)
 	}
 	if b.Group != "s-audit" || b.Topic != "trade" || b.Bind != "fanout" || b.Since == nil || time.Since(*b.Since) > time.Hour {
-		t.Errorf("groups printed %+v", b)
+		t.Errorf("bindings printed %+v", b)
 	}
 	stop()
 	cancel()

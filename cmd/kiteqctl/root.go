@@ -78,7 +78,7 @@ func newRoot(t terminal) *cobra.Command {
 		Short: "Publish to KiteQ brokers, subscribe to them, explain messages, decide transactions, direct groups",
 		Long: `kiteqctl talks to KiteQ brokers as a client does. It finds them in ZooKeeper (--zkhost), where
 the broker that "./build.sh run" starts registers, too; or --broker names one. What operators order and ask
-(explain, flows, pause, resume, seek, delayed, dlq, tx list, show, check) goes over HTTP to the port above that, or to
+(explain, groups, pause, resume, seek, delayed, dlq, tx list, show, check) goes over HTTP to the port above that, or to
 --admin.
 
 Exit codes: 0 done, 1 it did not work, 2 the command line is wrong, 3 no broker knows what it is about.
@@ -86,7 +86,7 @@ The secret key of the group, if brokers want one, is read from the environment:
 ` + secretVariable + `; NAME:TOKEN of an operator from ` + tokenVariable + `.`,
 		Example: `  kiteqctl sub trade pay-succ --group s-books     # in one terminal
   kiteqctl pub trade pay-succ 'order 17'          # in another one
-  kiteqctl groups                                 # who is bound to what
+  kiteqctl groups                                 # who gets what, and how far behind they are
   kiteqctl explain 0123456789abcdef0123456789abcdef`,
 		Version:       version(),
 		SilenceUsage:  true,
@@ -105,8 +105,8 @@ The secret key of the group, if brokers want one, is read from the environment:
 	g.security.register(flags)
 	flags.DurationVar(&g.timeout, "timeout", 10*time.Second, "how long to wait for brokers and their answers")
 	flags.StringVarP(&g.output, "output", "o", "text", "`FORMAT` of what is printed: text or json (one object a line)")
-	root.AddCommand(newPub(g), newSub(g), newTx(g), newTopics(g), newGroups(g), newStore(g), newImportMySQL(g), newDocs(),
-		newExplain(g), newFlows(g), newPause(g), newResume(g), newSeek(g), newDelayed(g), newDLQ(g), newHash(g))
+	root.AddCommand(newPub(g), newSub(g), newTx(g), newTopics(g), newGroups(g), newBindings(g), newStore(g), newImportMySQL(g), newDocs(),
+		newExplain(g), newPause(g), newResume(g), newSeek(g), newDelayed(g), newDLQ(g), newHash(g))
 	return root
 }
 

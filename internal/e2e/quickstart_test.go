@@ -42,7 +42,7 @@ func TestQuickStart(t *testing.T) {
 	})
 	// No waiting for the subscription: a group gets what is published right after it was bound.
 	eventually(t, 20*time.Second, func() string {
-		if strings.Contains(ctl(t, "groups", "--zkhost", zk), "s-quick") {
+		if strings.Contains(ctl(t, "bindings", "--zkhost", zk), "s-quick") {
 			return ""
 		}
 		return "group s-quick is not bound"

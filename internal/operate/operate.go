@@ -149,6 +149,7 @@ type Group struct {
 	OfflineMs   int64 `json:"offline_ms,omitempty"` // since when nobody of the group is connected, Unix ms
 	Dead        int64 `json:"dead"`                 // dead letters that nobody has discarded
 	Paused      bool  `json:"paused"`
+	Delivered   int64 `json:"delivered"` // every attempt, fly messages too, since the start of the broker
 	// Repeat is true when an order found done what it wanted.
 	Repeat bool `json:"repeat,omitempty"`
 }
