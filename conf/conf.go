@@ -130,7 +130,7 @@ func Load(args []string, usage io.Writer) (Config, error) {
 		return first, fmt.Errorf("%w: kiteq -help lists the flags", err)
 	}
 	if set.Lookup(versionFlag).Value.String() == "true" {
-		fmt.Fprintln(usage, "kiteq "+version())
+		fmt.Fprintln(usage, "kiteq "+Version())
 		return first, flag.ErrHelp
 	}
 	if set.NArg() > 0 {

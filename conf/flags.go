@@ -68,8 +68,8 @@ Flags:
 	set.PrintDefaults()
 }
 
-// version is the module's, and of a build from a working copy its commit.
-func version() string {
+// Version is the module's, and of a build from a working copy its commit; then Go's and the platform.
+func Version() string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return "unknown"

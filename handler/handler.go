@@ -113,7 +113,7 @@ func (h *Handler) SetTopics(topics []string) {
 	h.topics.Store(&set)
 }
 
-// Refuse answers every publish from now on that the broker is stopping.
+// Refuse answers every publish from now on that the broker is stopping, until Accept.
 func (h *Handler) Refuse() { h.stopping.Store(true) }
 
 // hold is why no publish is taken for now.
@@ -129,6 +129,9 @@ func (h *Handler) Hold(why Refusal, text string) {
 
 // Open takes publishes again.
 func (h *Handler) Open() { h.held.Store(nil) }
+
+// Accept takes publishes again.
+func (h *Handler) Accept() { h.stopping.Store(false) }
 
 // Opened returns the session of a new connection.
 func (h *Handler) Opened(conn session.Conn) *session.Session {

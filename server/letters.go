@@ -6,7 +6,6 @@ import (
 
 	"github.com/kiteq/kiteq/internal/kite"
 	"github.com/kiteq/kiteq/internal/operate"
-	"github.com/kiteq/kiteq/internal/protocol"
 )
 
 // Letters implements admin.Operator: those that nobody has discarded.
@@ -67,7 +66,7 @@ func newLetter(r *kite.Record, topic, group string, standing *kite.Standing, who
 		State: letterState(standing, r.Seq),
 	}
 	if whole {
-		open(&letter, &l)
+		letter.Header, letter.Body = unpack(l.Command, l.Payload)
 	}
 	return letter, nil
 }
@@ -80,27 +79,6 @@ func letterState(standing *kite.Standing, n kite.Seq) string {
 		return operate.Requeued
 	}
 	return operate.Dead
-}
-
-// open adds the message of the dead letter: as it lies there, without a header, when it cannot be understood.
-func open(letter *operate.Letter, l *kite.DeadLetter) {
-	var m protocol.MessageView
-	if m.Decode(l.Payload) != nil {
-		letter.Body = append([]byte{}, l.Payload...)
-		return
-	}
-	h := &m.Header
-	letter.Body = append([]byte{}, m.Body...)
-	letter.Header = &operate.Header{
-		Group: string(h.GroupID), CreatedS: h.CreateTime, ExpiresS: h.ExpiredTime, Limit: int(h.DeliverLimit),
-		Text: protocol.Command(l.Command) == protocol.CmdStringMessage, Snappy: h.Snappy,
-	}
-	for key, value := range h.Properties {
-		if letter.Header.Properties == nil {
-			letter.Header.Properties = map[string]string{}
-		}
-		letter.Header.Properties[string(key)] = string(value)
-	}
 }
 
 // Letter implements admin.Operator.

@@ -63,6 +63,9 @@ func (s *Server) reload(ctx context.Context, crew *crew) reloaded {
 		s.reloadGuests(ctx)
 		return reloaded{topics: old}
 	}
+	if s.drained.Load() != nil { // a change of topics announces them
+		return reloaded{err: kite.Errorf(kite.Unavailable, "the topics stay as they are: the broker drains")}
+	}
 	if len(removed) > 0 {
 		s.warnUndelivered(ctx, removed)
 	}

@@ -86,6 +86,9 @@ type Server struct {
 	bad         atomic.Pointer[[]operate.BadBinding] // of the newest picture
 	brokers     atomic.Pointer[registry.Brokers]     // who serves the topics; nil until it was read once
 	reloads     chan chan<- reloaded                 // who asks Run to reload
+	drains      chan drainOrder                      // what operators order Run
+	drained     atomic.Pointer[operate.Drain]        // nil: nobody has ordered it
+	found       atomic.Bool                          // it was announced
 	started     chan struct{}                        // closed when clients can find the broker
 	closing     chan struct{}                        // closed when Run answers no reload any more
 }
@@ -127,7 +130,7 @@ func assembled(c conf.Config, control Control, address string, journal store.Jou
 	s := &Server{
 		config: c, control: control, log: log, madeMs: kite.UnixMs(time.Now()), exchange: &exchange.Exchange{},
 		advertised: address, journal: journal, keeper: keeper,
-		reloads: make(chan chan<- reloaded), started: make(chan struct{}), closing: make(chan struct{}),
+		reloads: make(chan chan<- reloaded), drains: make(chan drainOrder), started: make(chan struct{}), closing: make(chan struct{}),
 	}
 	s.live.Store(&c)
 	s.topics.Store(&c.Topics)
@@ -250,6 +253,9 @@ func (s *Server) Ready() error {
 	if !s.serving.Load() {
 		why = append(why, errors.New("broker: starting or stopping"))
 	}
+	if drain := s.drained.Load(); drain != nil {
+		why = append(why, fmt.Errorf("broker: it drains, by order of %s", drain.By))
+	}
 	return errors.Join(why...)
 }
 
@@ -307,8 +313,9 @@ func (s *Server) Run(ctx context.Context) error {
 	return errors.Join(err, s.stop(context.WithoutCancel(ctx), crew))
 }
 
-// serve waits for the end, and reloads when asked to.
+// serve waits for the end, and reloads and drains when asked to.
 func (s *Server) serve(ctx context.Context, crew *crew) error {
+	var refuse <-chan time.Time
 	for {
 		select {
 		case <-ctx.Done():
@@ -317,6 +324,10 @@ func (s *Server) serve(ctx context.Context, crew *crew) error {
 			return err
 		case answer := <-s.reloads:
 			answer <- s.reload(ctx, crew)
+		case order := <-s.drains:
+			refuse = s.obey(ctx, crew, order, refuse)
+		case <-refuse:
+			s.refuse()
 		}
 	}
 }
@@ -373,6 +384,7 @@ func (s *Server) appear(ctx context.Context, loaded <-chan struct{}, announced c
 		}
 		switch {
 		case err == nil:
+			s.found.Store(true)
 			close(announced)
 			return nil
 		case ctx.Err() != nil:
@@ -406,12 +418,10 @@ func (s *Server) stop(ctx context.Context, crew *crew) error {
 	s.log.Info("broker stops", "drain_timeout", s.live.Load().DrainTimeout)
 	crew.stop("takeover")
 	crew.stop("announcement")
-	withdraw, cancel := context.WithTimeout(ctx, 5*time.Second)
-	if err := s.registry.Withdraw(withdraw); err != nil {
+	if err := s.withdraw(ctx); err != nil {
 		s.log.Warn("withdraw failed, clients find the broker until its session ends", "err", err)
 	}
-	cancel()
-	s.drain(ctx)
+	s.waitLeft(ctx)
 	s.handler.Refuse()
 	defer s.abandonLater()()
 	for _, name := range []string{"reloads", "page", "brokers", "bindings", "checks", "webhooks", "delays", "delivery", "lane", "network", "access", "certificates", "registry", "embedded registry", "journal", "guard", "heap dumps", "admin"} {
@@ -440,8 +450,8 @@ func (s *Server) abandonLater() (never func()) {
 // progressEvery is how often a stopping broker says who is still there.
 const progressEvery = time.Second
 
-// drain serves who is connected until they have left or the drain timeout ends, and says how it goes.
-func (s *Server) drain(ctx context.Context) {
+// waitLeft serves who is connected until they have left or the drain timeout ends, and says how it goes.
+func (s *Server) waitLeft(ctx context.Context) {
 	begun, timeout := time.Now(), s.live.Load().DrainTimeout
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime"
-	"runtime/debug"
 	"strings"
 	"sync"
 	"time"
@@ -13,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kiteq/kiteq/client"
+	"github.com/kiteq/kiteq/conf"
 )
 
 // Exit codes. Scripts rely on them.
@@ -88,7 +87,7 @@ The secret key of the group, if brokers want one, is read from the environment:
   kiteqctl pub trade pay-succ 'order 17'          # in another one
   kiteqctl groups                                 # who gets what, and how far behind they are
   kiteqctl explain 0123456789abcdef0123456789abcdef`,
-		Version:       version(),
+		Version:       conf.Version(),
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
@@ -147,13 +146,4 @@ func names(optional int, all ...string) cobra.PositionalArgs {
 // usage is an error of a value on the command line.
 func usage(format string, args ...any) error {
 	return &client.Error{Code: client.Invalid, Err: fmt.Errorf(format, args...)}
-}
-
-// version is the module's, and of a build from a working copy its commit.
-func version() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "unknown"
-	}
-	return fmt.Sprintf("%s %s %s/%s", info.Main.Version, info.GoVersion, runtime.GOOS, runtime.GOARCH)
 }

@@ -19,7 +19,7 @@ type row struct {
 var table = []row{
 	// L5: programs
 	{".", []string{"server", "conf"}},
-	{"cmd/kiteqctl", []string{"client", "handler/access", "registry/...", "store/...", "internal/kite", "internal/operate", "internal/protocol"}},
+	{"cmd/kiteqctl", []string{"client", "conf", "handler/access", "registry/...", "store/...", "internal/kite", "internal/operate", "internal/protocol"}},
 	{"cmd/kiteq-bench", []string{"client", "internal/kite", "internal/protocol"}},
 	{"internal/demo", []string{"client", "client/barrier", "internal/operate"}},
 	// L4: the assembly and the configuration

@@ -34,6 +34,9 @@ func (d *desk) register(mux *http.ServeMux) {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) { serve(w, r, work) })
 	}
 	handle("GET /messages/{id}", d.story)
+	handle("GET /topics/{topic}/messages", d.peek)
+	handle("GET /broker", d.broker)
+	handle("POST /broker/{order}", d.orderBroker)
 	handle("GET /transactions", d.transactions)
 	handle("GET /transactions/{id}", d.transaction)
 	handle("GET /delayed", d.delayed)

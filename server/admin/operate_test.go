@@ -81,6 +81,18 @@ func (s *scripted) Dispose(_ context.Context, topic, group string, n kite.Seq, r
 	return operate.Letter{}, s.note("dispose %s %s %d %v %+v", topic, group, n, requeue, note)
 }
 
+func (s *scripted) Messages(_ context.Context, topic string, p operate.Peek) (operate.Messages, error) {
+	return operate.Messages{}, s.note("messages %s %+v", topic, p)
+}
+
+func (s *scripted) Status(context.Context) (operate.Status, error) {
+	return operate.Status{}, s.note("status")
+}
+
+func (s *scripted) Drain(_ context.Context, on bool, note kite.Note) (operate.Status, error) {
+	return operate.Status{}, s.note("drain %v %+v", on, note)
+}
+
 // ask sends one request through the server's routes.
 func ask(t *testing.T, o Operator, method, path, body string, change func(*http.Request)) *httptest.ResponseRecorder {
 	t.Helper()
@@ -124,6 +136,12 @@ func TestEndpoints(t *testing.T) {
 		{"POST", "/deadletters/t/g/3/requeue", ann, "dispose t g 3 true {By:operator ann Reason:why}"},
 		{"POST", "/deadletters/t/g/3/discard", "", "dispose t g 3 false {By:operator 10.1.2.3 Reason:}"},
 		{"GET", "/deadletters/export?topic=t&group=g", "", "letters {Topic:t Group:g State: After: Limit:16} true"},
+		{"GET", "/topics/t/messages", "", "messages t {From:0 Time: Limit:100}"},
+		{"GET", "/topics/t/messages?from=7&limit=2", "", "messages t {From:7 Time: Limit:2}"},
+		{"GET", "/topics/t/messages?time=17", "", "messages t {From:0 Time:17 Limit:100}"},
+		{"GET", "/broker", "", "status"},
+		{"POST", "/broker/drain", ann, "drain true {By:operator ann Reason:why}"},
+		{"POST", "/broker/serve", "", "drain false {By:operator 10.1.2.3 Reason:}"},
 	} {
 		s := &scripted{}
 		w := ask(t, s, c.method, c.path, c.body, nil)
@@ -173,6 +191,13 @@ func TestRefusedRequests(t *testing.T) {
 		{"GET", "/deadletters/t/g/0", "", 400, "1 or more"},
 		{"GET", "/deadletters/t/g/x", "", 400, "1 or more"},
 		{"POST", "/deadletters/t/g/1/burn", "", 404, "requeue or discard"},
+		{"GET", "/topics/t%2Fu/messages", "", 400, "t/u"},
+		{"GET", "/topics/t/messages?from=0", "", 400, "1 or more"},
+		{"GET", "/topics/t/messages?from=1&time=1", "", 400, "one of them"},
+		{"GET", "/topics/t/messages?limit=1001", "", 400, "1 to 1000"},
+		{"GET", "/topics/t/messages?group=g", "", 400, "give from, time, limit"},
+		{"GET", "/broker?topic=t", "", 400, "topic"},
+		{"POST", "/broker/stop", "", 404, "drain or serve"},
 	} {
 		s := &scripted{}
 		w := ask(t, s, c.method, c.path, c.body, nil)

@@ -26,6 +26,8 @@ type Operator interface {
 	Timekeeper
 	Director
 	Undertaker
+	Reader
+	Caretaker
 }
 
 // Teller explains.
