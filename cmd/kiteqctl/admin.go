@@ -206,14 +206,14 @@ func listed(err error, n int, print func() error) error {
 	return cmp.Or(print(), err)
 }
 
-// one returns the only broker: what numbers mean differs from broker to broker.
+// one returns the only broker: for what numbers mean, or an order is about, differs from broker to broker.
 func (g *globals) one(ctx context.Context, topic string) (desk, error) {
 	all, err := g.desks(ctx, topic)
 	if err != nil {
 		return desk{}, err
 	}
 	if len(all) > 1 {
-		return desk{}, usage("%d brokers serve topic %s, and each counts by itself: name one with --broker or --admin", len(all), topic)
+		return desk{}, usage("there are %d brokers%s, and this is about one: name it with --broker or --admin", len(all), ofTopic(topic))
 	}
 	return all[0], nil
 }

@@ -6,16 +6,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"time"
 
-	"github.com/schollz/progressbar/v3"
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"github.com/kiteq/kiteq/internal/kite"
 	"github.com/kiteq/kiteq/store"
@@ -125,7 +122,8 @@ func (c *importCommand) run(ctx context.Context) error {
 		}
 		total += n
 	}
-	bar := c.bar(total, int64(state.Tally.rows()))
+	bar := c.bar(total, "rows")
+	_ = bar.Set64(int64(state.Tally.rows()))
 	i := importer{
 		from: old, journal: journal, now: time.Now, tally: state.Tally, first: state.First,
 		skip: func(t original.Table, r *original.Row, why string) {
@@ -199,15 +197,6 @@ func (i *importer) check(ctx context.Context, total int64) error {
 	return nil
 }
 
-// bar shows how far it is, on a terminal.
-func (c *importCommand) bar(total, done int64) *progressbar.ProgressBar {
-	bar := progressbar.NewOptions64(total, progressbar.OptionSetWriter(c.err), progressbar.OptionSetVisibility(isTerminal(c.err)),
-		progressbar.OptionShowCount(), progressbar.OptionShowIts(), progressbar.OptionSetItsString("rows"),
-		progressbar.OptionSetPredictTime(true), progressbar.OptionThrottle(200*time.Millisecond))
-	_ = bar.Set64(done)
-	return bar
-}
-
 // loadState reads the file; one that is not there is an import that has not begun.
 func loadState(path string) (*importState, error) {
 	s := &importState{Done: map[string]int64{}, First: map[string]kite.Seq{}}
@@ -236,10 +225,4 @@ func (s *importState) save(path string) error {
 		return fmt.Errorf("--state: %w", err)
 	}
 	return nil
-}
-
-// isTerminal tells whether somebody looks at what is written to w.
-func isTerminal(w io.Writer) bool {
-	f, ok := w.(*os.File)
-	return ok && term.IsTerminal(int(f.Fd()))
 }

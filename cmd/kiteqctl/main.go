@@ -16,11 +16,15 @@ type terminal struct {
 	token    string // NAME:TOKEN of an operator
 	user     string // who gives orders, "" when nobody says
 	registry func(ctx context.Context, zkhost string) (directory, func(), error)
+	program  func(name string) (path string, err error) // finds another program
 }
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	code := run(ctx, os.Args[1:], terminal{os.Stdin, os.Stdout, os.Stderr, os.Getenv(secretVariable), os.Getenv(tokenVariable), os.Getenv("USER"), openZooKeeper})
+	code := run(ctx, os.Args[1:], terminal{
+		in: os.Stdin, out: os.Stdout, err: os.Stderr, secret: os.Getenv(secretVariable), token: os.Getenv(tokenVariable), user: os.Getenv("USER"),
+		registry: openZooKeeper, program: beside,
+	})
 	stop()
 	os.Exit(code)
 }

@@ -21,7 +21,11 @@ import (
 	"github.com/kiteq/kiteq/registry/embedded"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, // gnet's worker pool is package-wide and never ends
+		goleak.IgnoreAnyFunction("github.com/panjf2000/ants/v2.(*poolCommon).purgeStaleWorkers"),
+		goleak.IgnoreAnyFunction("github.com/panjf2000/ants/v2.(*poolCommon).ticktock"))
+}
 
 // bundle runs command lines in this process, with a relaying broker for topic trade.
 type bundle struct {
@@ -411,7 +415,7 @@ func TestNoZooKeeper(t *testing.T) {
 	l.Close() // now nobody listens there
 	for _, args := range [][]string{{"topics"}, {"groups"}, {"bindings"}, {"pub", "trade", "pay", "x"}, {"sub", "trade", "pay"}} {
 		var out, failures bytes.Buffer
-		code := run(t.Context(), append(args, "--zkhost", "zk://"+addr+"/root"), terminal{strings.NewReader(""), &out, &failures, "", "", "", openZooKeeper})
+		code := run(t.Context(), append(args, "--zkhost", "zk://"+addr+"/root"), terminal{in: strings.NewReader(""), out: &out, err: &failures, registry: openZooKeeper})
 		if code != exitError || strings.Count(failures.String(), "\n") != 1 {
 			t.Errorf("%v: code %d, %q", args, code, failures.String())
 		}
@@ -422,7 +426,7 @@ func TestNoZooKeeper(t *testing.T) {
 		}
 	}
 	var out, failures bytes.Buffer
-	code := run(t.Context(), []string{"topics", "--zkhost", "etcd://x"}, terminal{strings.NewReader(""), &out, &failures, "", "", "", openZooKeeper})
+	code := run(t.Context(), []string{"topics", "--zkhost", "etcd://x"}, terminal{in: strings.NewReader(""), out: &out, err: &failures, registry: openZooKeeper})
 	if code != exitUsage || !strings.Contains(failures.String(), "etcd") {
 		t.Errorf("other scheme: code %d, %q", code, failures.String())
 	}
@@ -440,7 +444,7 @@ func TestZooKeeper(t *testing.T) {
 	command := func(args ...string) string {
 		t.Helper()
 		var out, failures bytes.Buffer
-		code := run(t.Context(), append(args, "--zkhost", server.Addr()), terminal{strings.NewReader(""), &out, &failures, "", "", "", openZooKeeper})
+		code := run(t.Context(), append(args, "--zkhost", server.Addr()), terminal{in: strings.NewReader(""), out: &out, err: &failures, registry: openZooKeeper})
 		if code != exitOK {
 			t.Fatalf("%v: code %d, %s", args, code, failures.String())
 		}

@@ -77,7 +77,7 @@ func newRoot(t terminal) *cobra.Command {
 		Short: "Publish to KiteQ brokers, subscribe to them, explain messages, decide transactions, direct groups",
 		Long: `kiteqctl talks to KiteQ brokers as a client does. It finds them in ZooKeeper (--zkhost), where
 the broker that "./build.sh run" starts registers, too; or --broker names one. What operators order and ask
-(explain, groups, pause, resume, seek, delayed, dlq, tx list, show, check) goes over HTTP to the port above that, or to
+(explain, peek, brokers, drain, groups, pause, resume, seek, delayed, dlq, tx list, show, check) goes over HTTP to the port above that, or to
 --admin.
 
 Exit codes: 0 done, 1 it did not work, 2 the command line is wrong, 3 no broker knows what it is about.
@@ -105,7 +105,7 @@ The secret key of the group, if brokers want one, is read from the environment:
 	flags.DurationVar(&g.timeout, "timeout", 10*time.Second, "how long to wait for brokers and their answers")
 	flags.StringVarP(&g.output, "output", "o", "text", "`FORMAT` of what is printed: text or json (one object a line)")
 	root.AddCommand(newPub(g), newSub(g), newTx(g), newTopics(g), newGroups(g), newBindings(g), newStore(g), newImportMySQL(g), newDocs(),
-		newExplain(g), newPause(g), newResume(g), newSeek(g), newDelayed(g), newDLQ(g), newHash(g))
+		newExplain(g), newPeek(g), newBrokers(g), newDrain(g), newConfig(g), newBench(g), newPause(g), newResume(g), newSeek(g), newDelayed(g), newDLQ(g), newHash(g))
 	return root
 }
 

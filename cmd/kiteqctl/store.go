@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -18,14 +19,14 @@ import (
 func newStore(g *globals) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "store",
-		Short: "Look into the journal of a stopped broker",
-		Long: `Look into the directory of an mmap:// journal, without any broker. Nothing in it is changed.
-It is refused while a broker has the directory open; --force reads all the same, and may then take for
+		Short: "Look into the journal of a stopped broker, or repair it",
+		Long: `Look into the directory of an mmap:// journal, without any broker. Nothing in it is changed, but by
+repair. It is refused while a broker has the directory open; --force reads all the same, and may then take for
 torn what is just being written.`,
 		Example: `  kiteqctl store verify /var/lib/kiteq
   kiteqctl store dump /var/lib/kiteq --topic trade -n 10`,
 	}
-	cmd.AddCommand(newVerify(g), newDump(g))
+	cmd.AddCommand(newVerify(g), newDump(g), newRepair(g))
 	return cmd
 }
 
@@ -134,6 +135,38 @@ func damage(reports []mmap.FileReport) error {
 		return fmt.Errorf("%d files are damaged; the first: %w", n, first)
 	}
 	return first
+}
+
+func newRepair(g *globals) *cobra.Command {
+	return &cobra.Command{
+		Use:   "repair DIR",
+		Short: "Make sound what a crash has left, and indexes anew",
+		Long: `Do in DIR what the next start of a broker would do, and say what: cut a torn end, set aside what lies behind the
+end of the journal, make indexes and id files again, also those whose entries mislead. What is cut or set aside is kept
+in .cut files. Then every file is read again, as verify does.
+
+Damage to the messages themselves is not repaired, since nothing could be but lost: it is told, the exit code is 1, and
+nothing is changed. Restore the directory from a copy, or print with dump what can be read.`,
+		Example: "  kiteqctl store repair /var/lib/kiteq",
+		Args:    names(0, "DIR"),
+		RunE: action(func(_ *cobra.Command, args []string) error {
+			log := slog.New(slog.NewTextHandler(g.err, &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+				if a.Key == slog.TimeKey || a.Key == "component" {
+					return slog.Attr{}
+				}
+				return a
+			}}))
+			failed := mmap.Repair(args[0], log)
+			if errors.Is(failed, store.ErrLocked) {
+				return fmt.Errorf("%w; stop it first", failed)
+			}
+			reports, err := inspect(args[0], false, nil)
+			if err != nil {
+				return firstError(failed, err)
+			}
+			return firstError(g.printFiles(reports), failed, damage(reports))
+		}),
+	}
 }
 
 // recordRow is what dump prints of a record, as JSON. Size is that of the body, bytes.

@@ -19,7 +19,10 @@ import (
 // at every batch of the segments that have none. Damage ends it here with a *store.CorruptionError, and
 // nothing was changed. Then it repairs what a dying process or machine leaves: a torn tail, files that
 // nobody had synced, a missing index. store.ErrLocked says that another process has the directory.
-func Open(o Options, log *slog.Logger) (_ *Journal, err error) {
+func Open(o Options, log *slog.Logger) (*Journal, error) { return recovered(o, log, false) }
+
+// recovered is Open. keep has all that is cut kept in a .cut file, whole batches or not.
+func recovered(o Options, log *slog.Logger, keep bool) (_ *Journal, err error) {
 	o = o.WithDefaults()
 	if err := o.Validate(); err != nil {
 		return nil, &kite.Error{Code: kite.Invalid, Op: "open the journal", Err: err}
@@ -38,7 +41,7 @@ func Open(o Options, log *slog.Logger) (_ *Journal, err error) {
 		o: o, fs: o.FS, log: log.With("component", "store"), lock: lock,
 		streams: map[string]*stream{}, late: map[lateCommit]kite.Seq{}, sequence: 1, worker: newWorker(), recent: newRecent(),
 	}
-	r := &recovery{j: j}
+	r := &recovery{j: j, keep: keep}
 	if err := r.run(); err != nil {
 		r.release()
 		return nil, errors.Join(err, j.release())
@@ -61,6 +64,7 @@ type recovery struct {
 	durable   kite.Position // up to here the disk had everything
 	torn      error         // why the bytes behind the last batch are none; nil when they are zero
 	whole     bool          // there are whole batches among them
+	keep      bool          // what is cut is kept in any case
 	behind    []*segment    // not yet read; in the end those behind the end of the journal
 	lost      error         // why it ends before them
 }

@@ -152,7 +152,7 @@ func (r *recovery) resume(seg *segment) (err error) {
 // could otherwise come back to life behind batches that are yet to be written.
 func (r *recovery) cut(seg *segment) error {
 	saved := ""
-	if r.whole {
+	if r.whole || r.keep {
 		saved = r.cutPath(seg, seg.end)
 		if err := r.save(saved, seg.data[seg.end:]); err != nil {
 			return err
