@@ -63,11 +63,11 @@ func (g *globals) awaitDrained(ctx context.Context, d desk, row asked, patience 
 	ctx, stop := context.WithTimeout(ctx, patience)
 	defer stop()
 	whole := row.Entry.Unsettled
-	bar := g.bar(whole, "messages")
+	bar := g.meter(whole, "messages", false)
+	defer bar.end()
 	for !drained(row.Entry) {
 		whole = max(whole, row.Entry.Unsettled)
-		bar.ChangeMax64(whole)
-		_ = bar.Set64(whole - row.Entry.Unsettled)
+		bar.set(whole-row.Entry.Unsettled, whole)
 		if wait(ctx, time.Second); ctx.Err() != nil {
 			return row, fmt.Errorf("not drained after %s: %d connections, %d deliveries in flight, %d messages unsettled", patience,
 				row.Entry.Connections, row.Entry.InFlight, row.Entry.Unsettled)
@@ -78,5 +78,5 @@ func (g *globals) awaitDrained(ctx context.Context, d desk, row asked, patience 
 		}
 		row = now
 	}
-	return row, bar.Finish()
+	return row, nil
 }

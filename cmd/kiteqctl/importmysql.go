@@ -122,21 +122,21 @@ func (c *importCommand) run(ctx context.Context) error {
 		}
 		total += n
 	}
-	bar := c.bar(total, "rows")
-	_ = bar.Set64(int64(state.Tally.rows()))
+	bar := c.meter(total, "rows", false)
+	bar.set(int64(state.Tally.rows()), total)
 	i := importer{
 		from: old, journal: journal, now: time.Now, tally: state.Tally, first: state.First,
 		skip: func(t original.Table, r *original.Row, why string) {
 			fmt.Fprintf(c.err, "table %s, row %d left out: %s\n", t, r.ID, why)
 		},
-		moved: func(rows int) { _ = bar.Add(rows) },
+		moved: func(rows int) { bar.add(rows) },
 	}
 	i.save = func(done map[string]int64) error {
 		state.Done, state.Tally = done, i.tally
 		return state.save(c.state)
 	}
 	done, err := i.run(ctx, tables, state.Done)
-	_ = bar.Exit()
+	bar.end()
 	if err != nil {
 		return fmt.Errorf("%w (what is done is in %s: the same command goes on)", err, c.state)
 	}

@@ -45,6 +45,16 @@ func (g *globals) tell(e event) error {
 	return g.print(e, text)
 }
 
+// tellCount says how many there were and how fast.
+func (g *globals) tellCount(what string, n int64, took time.Duration) error {
+	rate := float64(n) / max(took.Seconds(), 1e-9)
+	return g.print(struct {
+		Event   string  `json:"event"`
+		Count   int64   `json:"count"`
+		Seconds float64 `json:"seconds"`
+	}{what, n, took.Seconds()}, fmt.Sprintf("%s %d messages in %s, %.0f a second", what, n, took.Round(time.Millisecond), rate))
+}
+
 // received is a delivery as JSON. Exactly one of Body and BodyBase64 is there.
 type received struct {
 	Topic      string            `json:"topic"`

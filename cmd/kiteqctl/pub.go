@@ -2,10 +2,13 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"iter"
+	"maps"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -43,67 +46,150 @@ func (f *messageFlags) message(topic, messageType string, body []byte) *client.M
 func newPub(g *globals) *cobra.Command {
 	var flags messageFlags
 	var count int
-	var fly bool
+	var rate float64
+	var fly, asJSON, quiet bool
 	cmd := &cobra.Command{
 		Use:   "pub TOPIC TYPE [BODY]",
 		Short: "Publish messages and print their ids",
 		Long: `Publish BODY, or without BODY one message for each line of the standard input.
 
-Each id is printed when a broker has confirmed that it stored the message. A publish whose answer is
-lost is repeated under the same id.`,
+With --json each line is an object such as sub -o json and peek -o json print:
+  {"type":"pay-succ","body":"order 17","id":"...","properties":{"trace":"4711"}}
+bodyBase64 may stand for body. What a line leaves out is as the command line says, and TYPE may be left out there;
+what else it has, such as topic, group and broker, is passed over.
+
+Each id is printed when a broker has confirmed that it stored the message. A publish whose answer is lost is repeated
+under the same id. With --quiet only the number is told, at the end. A progress bar is shown on a terminal that does
+not show the ids.`,
 		Example: `  kiteqctl pub trade pay-succ 'order 17'
-  kiteqctl pub trade pay-succ 'load' -n 1000
+  kiteqctl pub trade pay-succ 'load' -n 100000 --rate 500 --quiet
   tail -f orders.log | kiteqctl pub trade order
+  kiteqctl peek trade -n 100 -o json | kiteqctl pub trade-copy --json
   kiteqctl pub trade pay-succ '{"order":17}' --prop trace=4711 -o json`,
-		Args: names(1, "TOPIC", "TYPE", "BODY"),
+		Args: func(cmd *cobra.Command, args []string) error {
+			if asJSON {
+				return names(1, "TOPIC", "TYPE")(cmd, args)
+			}
+			return names(1, "TOPIC", "TYPE", "BODY")(cmd, args)
+		},
 		RunE: action(func(cmd *cobra.Command, args []string) error {
 			if cmd.Flags().Changed("count") && count < 1 {
 				return usage("--count %d: give 1 or more", count)
 			}
-			bodies := lines(g.in, count)
-			if len(args) == 3 {
-				bodies = repeat([]byte(args[2]), max(count, 1))
+			pace, err := newPace(rate)
+			if err != nil {
+				return err
 			}
-			return publish(cmd.Context(), g, args[0], bodies, func(body []byte) *client.Message {
-				m := flags.message(args[0], args[1], body)
-				m.Fly = fly
-				return m
-			})
+			ctx := cmd.Context()
+			bodies, total := lines(g.in, count), int64(-1)
+			if len(args) == 3 {
+				bodies, total = repeat([]byte(args[2]), max(count, 1)), int64(max(count, 1))
+			} else if count > 0 {
+				total = int64(count)
+			}
+			messages := flags.messages(append(args, "")[:2], paced(ctx, pace, bodies), asJSON)
+			p := publisher{globals: g, fly: fly, quiet: quiet, meter: g.meter(total, "messages", !quiet)}
+			return p.publish(ctx, args[0], messages)
 		}),
 	}
 	flags.register(cmd)
 	cmd.Flags().IntVarP(&count, "count", "n", 0, "publish BODY `N` times, or at most N lines (default once, or every line)")
+	cmd.Flags().Float64Var(&rate, "rate", 0, "at most `N` messages a second (default: no limit)")
 	cmd.Flags().BoolVar(&fly, "fly", false, "do not store: fast, and lost when nobody takes it")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "lines of the standard input are JSON objects")
+	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "print no ids, only how many there were")
 	return cmd
+}
+
+// line is a message of --json.
+type line struct {
+	ID         string            `json:"id"`
+	Type       string            `json:"type"`
+	Body       *string           `json:"body"`
+	BodyBase64 []byte            `json:"bodyBase64"`
+	Properties map[string]string `json:"properties"`
+}
+
+// messages makes messages of the bodies; where is their topic and type.
+func (f *messageFlags) messages(where []string, bodies iter.Seq2[[]byte, error], asJSON bool) iter.Seq2[*client.Message, error] {
+	return func(yield func(*client.Message, error) bool) {
+		n := 0
+		for body, err := range bodies {
+			m := f.message(where[0], where[1], body)
+			if n++; asJSON && err == nil {
+				err = readLine(m, body, n)
+			}
+			if !yield(m, err) {
+				return
+			}
+		}
+	}
+}
+
+// readLine makes m what the n-th line says.
+func readLine(m *client.Message, text []byte, n int) error {
+	var l line
+	if err := json.Unmarshal(text, &l); err != nil {
+		return usage("line %d: %w: give a JSON object such as {\"type\":\"pay\",\"body\":\"order 17\"}", n, err)
+	}
+	switch {
+	case l.Body != nil && l.BodyBase64 != nil:
+		return usage("line %d: give body or bodyBase64, and one of them only", n)
+	case l.Body != nil:
+		m.Body = []byte(*l.Body)
+	default:
+		m.Body = l.BodyBase64
+	}
+	m.ID, m.Type = cmp.Or(l.ID, m.ID), cmp.Or(l.Type, m.Type)
+	if len(l.Properties) > 0 {
+		all := maps.Clone(l.Properties)
+		maps.Copy(all, m.Properties) // the command line wins
+		m.Properties = all
+	}
+	if m.Type == "" {
+		return usage("line %d: it has no type: give TYPE on the command line", n)
+	}
+	return nil
+}
+
+// publisher keeps publishes under way and says what became of them.
+type publisher struct {
+	*globals
+	fly, quiet bool
+	meter      meter
+	done       int64
 }
 
 // window is how many publishes are under way at a time.
 const window = 256
 
-// publish sends the bodies, keeps up to window of them under way, and prints the ids in their order.
-func publish(ctx context.Context, g *globals, topic string, bodies iter.Seq2[[]byte, error], message func([]byte) *client.Message) (err error) {
-	c, closeAll, err := g.dial(ctx, publisherGroup, func(o *client.Options) { o.Topics = []string{topic} })
+// publish sends the messages, keeps up to window of them under way, and prints the ids in their order.
+func (p *publisher) publish(ctx context.Context, topic string, messages iter.Seq2[*client.Message, error]) (err error) {
+	c, closeAll, err := p.dial(ctx, publisherGroup, func(o *client.Options) { o.Topics = []string{topic} })
 	if err != nil {
 		return err
 	}
-	defer func() { err = firstError(err, closeAll()) }()
+	began := time.Now()
+	defer func() {
+		p.meter.end()
+		err = firstError(err, closeAll())
+		if p.quiet {
+			err = firstError(err, p.tellCount("published", p.done, time.Since(began)))
+		}
+	}()
 	var pending []*client.Pending
 	confirm := func() error {
-		p := pending[0]
+		first := pending[0]
 		pending = pending[1:]
-		bounded, cancel := context.WithTimeout(ctx, g.timeout)
-		defer cancel()
-		if err := p.Wait(bounded); err != nil {
-			return err
-		}
-		return g.print(event{Event: "published", ID: p.ID(), Topic: topic}, p.ID())
+		return p.confirm(ctx, topic, first)
 	}
-	for body, err := range bodies {
+	for m, err := range messages {
 		if err != nil {
 			return err
 		}
-		bounded, cancel := context.WithTimeout(ctx, g.timeout)
-		pending = append(pending, c.PublishAsync(bounded, message(body)))
+		m.Fly = p.fly
+		bounded, cancel := context.WithTimeout(ctx, p.timeout)
+		pending = append(pending, c.PublishAsync(bounded, m))
 		cancel()
 		for len(pending) >= window || len(pending) > 0 && settled(pending[0]) {
 			if err := confirm(); err != nil {
@@ -117,6 +203,21 @@ func publish(ctx context.Context, g *globals, topic string, bodies iter.Seq2[[]b
 		}
 	}
 	return nil
+}
+
+// confirm waits for the answer.
+func (p *publisher) confirm(ctx context.Context, topic string, sent *client.Pending) error {
+	bounded, cancel := context.WithTimeout(ctx, p.timeout)
+	defer cancel()
+	if err := sent.Wait(bounded); err != nil {
+		return err
+	}
+	p.done++
+	p.meter.add(1)
+	if p.quiet {
+		return nil
+	}
+	return p.print(event{Event: "published", ID: sent.ID(), Topic: topic}, sent.ID())
 }
 
 func settled(p *client.Pending) bool {
