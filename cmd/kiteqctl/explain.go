@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -41,11 +40,11 @@ func (g *globals) printStory(s *operate.Story) error {
 		return g.print(s, "")
 	}
 	fmt.Fprintf(g.out, "message %s at broker %s: topic %s, type %s\n", s.ID, s.Broker, orUnknown(s.Topic), orUnknown(s.Type))
-	columns := tabwriter.NewWriter(g.out, 0, 8, 2, ' ', 0)
+	rows := make([]string, 0, len(s.Events))
 	for _, e := range s.Events {
-		fmt.Fprintf(columns, "  %s\t%s\t%s\t%s\n", localTime(e.AtMs, "now"), e.What, orDash(e.Group), e.Text)
+		rows = append(rows, fmt.Sprintf("%s\t%s\t%s\t%s", localTime(e.AtMs, "now"), e.What, orDash(e.Group), e.Text))
 	}
-	return columns.Flush()
+	return g.columns("  ", "", rows)
 }
 
 func orUnknown(text string) string {

@@ -32,8 +32,8 @@ func TestPubJSON(t *testing.T) {
 		}
 	}
 	for in, text := range map[string]string{
-		`{"body":"x"}` + "\n":                            "line 1: it has no type",
-		`order 17` + "\n":                                "line 1: ",
+		`{"body":"x"}` + "\n": "line 1: it has no type",
+		`order 17` + "\n":     "line 1: ",
 		`{"type":"a","body":"x","bodyBase64":""}` + "\n": "one of them only",
 	} {
 		if got := b.run(in, "pub", "trade", "--json"); got.code != exitUsage || !strings.Contains(got.err, text) {

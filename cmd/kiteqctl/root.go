@@ -70,8 +70,10 @@ const (
 	subscriberGroup = "s-kiteqctl"
 )
 
+func newGlobals(t terminal) *globals { return &globals{terminal: t, line: new(sync.Mutex)} }
+
 func newRoot(t terminal) *cobra.Command {
-	g := &globals{terminal: t, line: new(sync.Mutex)}
+	g := newGlobals(t)
 	root := &cobra.Command{
 		Use:   "kiteqctl",
 		Short: "Publish to KiteQ brokers, subscribe to them, explain messages, decide transactions, direct groups",
@@ -81,6 +83,8 @@ the broker that "./build.sh run" starts registers, too; or --broker names one. W
 --admin.
 
 Exit codes: 0 done, 1 it did not work, 2 the command line is wrong, 3 no broker knows what it is about.
+They stay as they are, and so do the names in what -o json prints; new ones may come. Errors are one line on the
+error output. Colours and progress are shown on a terminal only, and no colours where NO_COLOR is set.
 The secret key of the group, if brokers want one, is read from the environment:
 ` + secretVariable + `; NAME:TOKEN of an operator from ` + tokenVariable + `.`,
 		Example: `  kiteqctl sub trade pay-succ --group s-books     # in one terminal
@@ -106,6 +110,9 @@ The secret key of the group, if brokers want one, is read from the environment:
 	flags.StringVarP(&g.output, "output", "o", "text", "`FORMAT` of what is printed: text or json (one object a line)")
 	root.AddCommand(newPub(g), newSub(g), newTx(g), newTopics(g), newGroups(g), newBindings(g), newStore(g), newImportMySQL(g), newDocs(),
 		newExplain(g), newPeek(g), newBrokers(g), newDrain(g), newConfig(g), newBench(g), newPause(g), newResume(g), newSeek(g), newDelayed(g), newDLQ(g), newHash(g))
+	g.completeAll(root)
+	_ = root.RegisterFlagCompletionFunc("group", g.completion("GROUP"))
+	_ = root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"text", "json"}, cobra.ShellCompDirectiveNoFileComp))
 	return root
 }
 

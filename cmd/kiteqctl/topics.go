@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
@@ -86,24 +85,4 @@ func (g *globals) printTopics(topics []string, brokers registry.Brokers) error {
 		}
 		return r, r.Topic + "\t" + strings.Join(r.Brokers, ",")
 	})
-}
-
-// table prints n rows: as JSON each on its line, as text under a head in columns.
-func (g *globals) table(head string, n int, row func(i int) (v any, text string)) error {
-	if g.output == "json" {
-		for i := range n {
-			v, _ := row(i)
-			if err := g.print(v, ""); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
-	columns := tabwriter.NewWriter(g.out, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(columns, head)
-	for i := range n {
-		_, text := row(i)
-		fmt.Fprintln(columns, text)
-	}
-	return columns.Flush()
 }
