@@ -103,8 +103,12 @@ func deskOf(addr string) (desk, error) {
 	return desk{"http://" + net.JoinHostPort(host, strconv.Itoa(n+1))}, nil
 }
 
-// errUnknown says that none of the brokers knows what was asked for.
+// errUnknown says that none of the brokers knows what was asked for; an unknown says so, and which broker and what.
 var errUnknown = errors.New("not known")
+
+type unknown struct{ error }
+
+func (unknown) Is(target error) bool { return target == errUnknown }
 
 // maxAnswer bounds what is read of one answer, bytes.
 const maxAnswer = 64 << 20
@@ -166,7 +170,7 @@ func (g *globals) send(ctx context.Context, d desk, method, path string, order a
 	err = fmt.Errorf("broker at %s: %s%s", d.base, refused.Error, refusedBecause(response.StatusCode))
 	switch response.StatusCode {
 	case http.StatusNotFound:
-		err = errors.Join(errUnknown, err)
+		err = unknown{err}
 	case http.StatusBadRequest:
 		err = usage("%w", err)
 	}

@@ -57,7 +57,7 @@ there and directories can be written only the start tells.`,
 				}
 			}
 			if problems > 0 {
-				return fmt.Errorf("%s: a broker does not start with it: %d problems", args[0], problems)
+				return fmt.Errorf("a broker does not start with %s: problems: %d", args[0], problems)
 			}
 			return nil
 		}),
