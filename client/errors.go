@@ -78,6 +78,7 @@ func refusalCode(feedback string) Code {
 		{protocol.FeedbackNotStored, kite.Unavailable},
 		{protocol.FeedbackConflict, kite.TxConflict},
 		{protocol.FeedbackUnauthorized, kite.Unauthorized},
+		{protocol.FeedbackProperties, kite.TooLarge},
 		{protocol.FeedbackForbidden, kite.Unauthorized},
 	} {
 		if strings.HasPrefix(feedback, known.prefix) {

@@ -78,6 +78,7 @@ type Config struct {
 	Network     transport.Options `toml:"network"`
 	TLS         transport.TLS     `toml:"tls"`
 	Auth        access.Options    `toml:"auth"`
+	Accept      kite.Limits       `toml:"accept"`
 	Lane        sequence.Options  `toml:"lane"`
 	Delivery    deliver.Options   `toml:"delivery"`
 	Transaction txn.Options       `toml:"transaction"`
@@ -109,6 +110,7 @@ func Default() Config {
 		ZKHost: "embedded", BindingsFile: "data/bindings.json", Store: "mmap://data/journal", Sync: map[string]string{},
 		ClusterName: "default_dev", InFlight: session.DefaultInFlight, MetricsNames: 1000, LogFormat: formatText, DrainTimeout: 10 * time.Second,
 		Network:     transport.Options{}.WithDefaults(),
+		Accept:      kite.Limits{}.WithDefaults(),
 		Lane:        sequence.Options{}.WithDefaults(),
 		Delivery:    deliver.Options{}.WithDefaults(),
 		Transaction: txn.Options{}.WithDefaults(),
@@ -208,7 +210,7 @@ func (c *Config) Validate() error {
 	if c.DrainTimeout < 0 || c.DrainTimeout > 10*time.Minute {
 		bad("drain_timeout %v: use 0s to 10m", c.DrainTimeout)
 	}
-	problems = append(problems, c.Network.Validate(), c.TLS.Validate(), c.Lane.Validate(), c.Delivery.Validate(), c.Transaction.Validate(), c.Webhook.Validate(), c.Limits.Validate())
+	problems = append(problems, c.Network.Validate(), c.TLS.Validate(), c.Accept.Validate(), c.Lane.Validate(), c.Delivery.Validate(), c.Transaction.Validate(), c.Webhook.Validate(), c.Limits.Validate())
 	return errors.Join(problems...)
 }
 

@@ -56,6 +56,7 @@ type Handler struct {
 	settler   Settler
 	watcher   Watcher
 	gate      Gate // nil: everybody may do everything
+	limits    kite.Limits
 	classes   kite.Classes
 	address   string
 	log       *slog.Logger
@@ -78,6 +79,7 @@ type Handler struct {
 // classes what a StoreAck promises.
 func New(directory *session.Directory, classes kite.Classes, address string, log *slog.Logger) *Handler {
 	h := &Handler{directory: directory, classes: classes, address: address, log: log.With("component", "handler"), now: time.Now}
+	h.limits = kite.Limits{}.WithDefaults()
 	h.topics.Store(&map[string]*topic{})
 	return h
 }
@@ -90,6 +92,9 @@ func (h *Handler) Connect(lane Sequencer, settler Settler, watcher Watcher) {
 
 // Guard puts the gate before the broker, before the first connection.
 func (h *Handler) Guard(g Gate) { h.gate = g }
+
+// Bound sets other limits of messages than the default ones, before the first connection.
+func (h *Handler) Bound(l kite.Limits) { h.limits = l }
 
 // Limit bounds the publishes of all connections together: perSecond of them, half as many at once, 0 for
 // no limit. It may be changed at any time, and a new limit begins full.

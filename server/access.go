@@ -9,6 +9,7 @@ import (
 	"github.com/kiteq/kiteq/conf"
 	"github.com/kiteq/kiteq/handler/access"
 	"github.com/kiteq/kiteq/internal/kite"
+	"github.com/kiteq/kiteq/registry"
 	"github.com/kiteq/kiteq/server/admin"
 )
 
@@ -36,6 +37,19 @@ func (s *Server) warnOpen() {
 func loopback(addr string) bool {
 	host, _, err := net.SplitHostPort(addr)
 	return err == nil && (host == "localhost" || net.ParseIP(host).IsLoopback())
+}
+
+// tooLong takes the bindings out of the group's whose pattern is longer than allowed, and says why.
+func (s *Server) tooLong(g *registry.GroupBindings) (bad []error) {
+	for _, b := range g.Bindings {
+		if err := s.config.Accept.CheckPattern(b); err != nil {
+			bad = append(bad, err)
+		}
+	}
+	if len(bad) > 0 {
+		g.Bindings = slices.DeleteFunc(slices.Clone(g.Bindings), func(b kite.Binding) bool { return s.config.Accept.CheckPattern(b) != nil })
+	}
+	return bad
 }
 
 // maySubscribe tells whether messages of the topic may go to the group.

@@ -188,6 +188,7 @@ func (s *Server) assemble() {
 	s.handler = handler.New(s.directory, s.lane.Classes(), s.advertised, s.log)
 	s.handler.SetTopics(c.Topics)
 	s.handler.Limit(c.AcceptPerSecond)
+	s.handler.Bound(c.Accept)
 	if c.Auth.File != "" {
 		s.gate = access.New(c.Rules, s.log)
 		s.handler.Guard(s.gate)
@@ -523,7 +524,7 @@ func (s *Server) bindings(loaded chan struct{}) func(bindings registry.Bindings)
 		var left []operate.BadBinding
 		for topic, groups := range bindings {
 			for _, g := range groups {
-				for _, bad := range g.Bad {
+				for _, bad := range slices.Concat(g.Bad, s.tooLong(&g)) {
 					left = append(left, operate.BadBinding{Topic: topic, Group: g.Group, Error: bad.Error()})
 					complain(topic, g.Group, bad)
 				}

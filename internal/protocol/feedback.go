@@ -16,5 +16,6 @@ const (
 	FeedbackNotStored      = "Store Result false Cost:"     // followed by milliseconds
 	FeedbackConflict       = "Store Result false Conflict:" // ours; followed by how the id stands
 	FeedbackDelay          = "Bad Delay: "                  // ours; followed by what was asked for and what may be
+	FeedbackProperties     = "Too Many Properties: "        // ours; followed by how many and what is allowed
 	FeedbackCheck          = "Server Check"
 )

@@ -50,6 +50,9 @@ type HeaderView struct {
 	Fly           bool // not stored
 	Snappy        bool // the body is one snappy block (its base64 in a string message)
 
+	PropertyCount int // as often as a key comes
+	PropertyBytes int // of their keys and values
+
 	// Where in Raw the values are that a broker normalises.
 	expiredAt, limitAt, commitAt, createdAt span
 }
@@ -90,10 +93,13 @@ func (h *HeaderView) merge(part []byte, base int) (seen uint32, err error) {
 		case 8:
 			h.Fly = s.varint != 0
 		case 9:
-			if _, _, err := decodeEntry(s.bytes); err != nil {
+			key, value, err := decodeEntry(s.bytes)
+			if err != nil {
 				return 0, err
 			}
 			h.HasProperties = true
+			h.PropertyCount++
+			h.PropertyBytes += len(key) + len(value)
 		case 10:
 			h.CreateTime, h.createdAt = int64(s.varint), s.span(base)
 			h.HasCreateTime = true

@@ -37,6 +37,10 @@ type peer struct {
 // closeFactor times OutboundBytes unsent bytes close a connection.
 const closeFactor = 4
 
+// heldFactor times InboundBytes of frames that are not whole close the connection that brings more, at once: watch
+// closes those that wait longest only when it looks.
+const heldFactor = 2
+
 // helloBytes bounds the frames of a connection before its ConnMeta, which is shorter than this: who has not
 // said who it is holds no more memory.
 const helloBytes = 4 << 10
@@ -133,7 +137,10 @@ func tooLarge(payload, limit int, when string) error {
 func (p *peer) hold(n int, begun bool) {
 	was := p.partial.Swap(int64(n))
 	if was != int64(n) {
-		p.transport.held.Add(int64(n) - was)
+		bound := p.transport.options.Load().InboundBytes
+		if total := p.transport.held.Add(int64(n) - was); total > heldFactor*int64(bound) && int64(n) > was {
+			p.Close(kite.Errorf(kite.Busy, "frames that are not whole hold %v together, inbound_bytes is %v", kite.ByteSize(total), bound))
+		}
 	}
 	if n > 0 && (begun || was == 0) {
 		p.sinceMs.Store(kite.UnixMs(time.Now()))

@@ -340,6 +340,12 @@ func TestOptions(t *testing.T) {
 			t.Errorf("%q is not in %v", want, err)
 		}
 	}
+	err = errors.Join(err, Options{MaxConnectionsPerAddress: -2, FrameBytes: 4<<20 + 5, FrameTimeout: 2 * time.Millisecond, InboundBytes: 7}.Validate())
+	for _, want := range []string{"per address -2", "frame bytes 4194309B", "frame timeout 2ms", "inbound bytes 7B"} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("%q is not in %v", want, err)
+		}
+	}
 	if kite.CodeOf(err) != kite.Invalid {
 		t.Errorf("code %v", kite.CodeOf(err))
 	}
