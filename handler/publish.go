@@ -32,7 +32,8 @@ func (r *read) publish(f *protocol.Frame) {
 	id, valid := kite.ParseMessageID(head.MessageID)
 	nowMs := kite.UnixMs(r.now)
 	dueMs, delay := int64(0), ""
-	if head.HasProperties {
+	tooMany := head.PropertyCount > h.limits.Properties || head.PropertyBytes > int(h.limits.PropertyBytes)
+	if head.HasProperties && !tooMany {
 		dueMs, delay = due(head, nowMs)
 	}
 	normal, alive := normalise(head, nowMs/1000, dueMs/1000)
@@ -52,7 +53,7 @@ func (r *read) publish(f *protocol.Frame) {
 		r.reject(f, head, RefusedExpired, protocol.FeedbackExpired)
 	case len(f.Payload)+normalGrowth > kite.MaxPayload:
 		r.reject(f, head, RefusedSize, fmt.Sprintf("Message Too Large: %d bytes, at most %d", len(f.Payload), kite.MaxPayload-normalGrowth))
-	case head.PropertyCount > h.limits.Properties || head.PropertyBytes > int(h.limits.PropertyBytes):
+	case tooMany:
 		r.reject(f, head, RefusedSize, fmt.Sprintf("%s%d of %d bytes, at most %d of %d", protocol.FeedbackProperties, head.PropertyCount, head.PropertyBytes, h.limits.Properties, int(h.limits.PropertyBytes)))
 	case len(head.MessageType) > kite.MaxName:
 		r.reject(f, head, RefusedSize, fmt.Sprintf("Message Type Too Long: %d bytes, at most %d", len(head.MessageType), kite.MaxName))

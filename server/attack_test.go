@@ -166,12 +166,13 @@ func longPattern(t *testing.T, s *Server, raw *libzk.Conn, during func()) {
 	}
 }
 
-// properties sends messages with as many properties as fit a frame, and one more than allowed.
+// properties sends messages with more properties than allowed, and with as many as fit a frame, which are not even
+// read to their end.
 func properties(t *testing.T, s *Server, _ *libzk.Conn, during func()) {
 	p := connect(t, s, "p-harm")
 	h := &protocol.Header{MessageID: strings.Repeat("a", 32), Topic: "trade", MessageType: "pay", GroupID: "p-harm", ExpiredTime: -1, DeliverLimit: 100, Commit: true}
 	head := protocol.AppendMessage(nil, protocol.FramingG, 1, protocol.CmdBytesMessage, h, nil)[19:]
-	for _, n := range []int{1025, 200_000, 300_000} {
+	for _, n := range []int{1025, kite.MaxProperties, 300_000} {
 		// Protobuf merges a field that comes again: the properties come in a header of their own.
 		entry := []byte{9<<3 | 2, 4, 1<<3 | 2, 0, 2<<3 | 2, 0}
 		more := bytes.Repeat(entry, n)
@@ -179,6 +180,13 @@ func properties(t *testing.T, s *Server, _ *libzk.Conn, during func()) {
 		payload = append(binary.AppendUvarint(payload, uint64(len(more))), more...)
 		p.write(protocol.FramingG.AppendFrame(nil, 7, protocol.CmdBytesMessage, payload))
 		during()
+		if n > kite.MaxProperties {
+			p.write(protocol.AppendHeartbeat(nil, protocol.FramingG, 8, 8))
+			if f := p.read(); f.Command != protocol.CmdHeartbeat {
+				t.Errorf("%d properties: %v", n, f.Command)
+			}
+			continue
+		}
 		var a protocol.StoreAckView
 		if err := a.Decode(p.read().Payload); err != nil || a.Status || !strings.HasPrefix(string(a.Feedback), protocol.FeedbackProperties) {
 			t.Errorf("%d properties: %v %q, %v", n, a.Status, a.Feedback, err)

@@ -1,8 +1,12 @@
 package kite
 
+// MaxProperties is how many properties a header may have to be read at all: one of 2 MiB could have 300000, which
+// takes some 50 ms.
+const MaxProperties = 16384
+
 // Limits bound what clients may put into a message and a binding.
 type Limits struct {
-	// Properties is how many properties a message may have. Default 1024, at least 1.
+	// Properties is how many properties a message may have. Default 1024, 1 to MaxProperties.
 	Properties int `toml:"properties"`
 	// PropertyBytes bounds the keys and values of all of them together. Default 256 KiB, at least 1 KiB.
 	PropertyBytes ByteSize `toml:"property_bytes"`
@@ -27,7 +31,7 @@ func (l Limits) WithDefaults() Limits {
 // Validate returns every problem, joined.
 func (l Limits) Validate() error {
 	var problems Problems
-	problems.Check(l.Properties >= 1, "properties %d: use 1 or more", l.Properties)
+	problems.Check(l.Properties >= 1 && l.Properties <= MaxProperties, "properties %d: use 1 to %d", l.Properties, MaxProperties)
 	problems.Check(l.PropertyBytes >= 1<<10, "property bytes %v: use 1KiB or more", l.PropertyBytes)
 	problems.Check(l.PatternBytes >= 1 && l.PatternBytes <= maxPattern, "pattern bytes %v: use 1B to 1KiB", l.PatternBytes)
 	return problems.Err()

@@ -2,6 +2,8 @@ package protocol
 
 import (
 	"google.golang.org/protobuf/encoding/protowire"
+
+	"github.com/kiteq/kiteq/internal/kite"
 )
 
 var headerLayout = layout{
@@ -93,6 +95,9 @@ func (h *HeaderView) merge(part []byte, base int) (seen uint32, err error) {
 		case 8:
 			h.Fly = s.varint != 0
 		case 9:
+			if h.PropertyCount == kite.MaxProperties { // reading on would keep others waiting
+				return 0, kite.Errorf(kite.TooLarge, "read Header: more than %d properties", kite.MaxProperties)
+			}
 			key, value, err := decodeEntry(s.bytes)
 			if err != nil {
 				return 0, err
