@@ -2,7 +2,7 @@ package kite
 
 // MaxProperties is how many properties a header may have to be read at all: one of 2 MiB could have 300000, which
 // takes some 50 ms.
-const MaxProperties = 16384
+const MaxProperties = 4096
 
 // Limits bound what clients may put into a message and a binding.
 type Limits struct {
