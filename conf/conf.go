@@ -53,7 +53,8 @@ type Config struct {
 	// Default "default_dev".
 	ClusterName string `toml:"cluster_name"`
 	// AcceptPerSecond is how many publishes a second all clients together may send, half of them at once;
-	// the rest is refused as overflow. Default 0: no limit; at most 2147483647.
+	// the rest is refused as overflow. The topics share it: each gets what it asks for, up to an equal part, before
+	// another gets more. Default 0: no limit; at most 2147483647.
 	AcceptPerSecond int `toml:"accept_per_second" reload:"live"`
 	// MetricsNames is how many topics, groups, and pairs of both have series of their own in /metrics; the others
 	// are added up. Default 1000, 1 to 100000.
