@@ -11,6 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/kiteq/kiteq/internal/protocol"
+	"github.com/kiteq/kiteq/server/guard"
+	"github.com/kiteq/kiteq/store/mmap"
 )
 
 // smallDisk mounts a file system of so many bytes, which takes root.
@@ -59,16 +61,18 @@ func TestFullDisk(t *testing.T) {
 			})
 			producer := connect(t, s, "p-test")
 			stored := map[string]bool{}
-			fill := func(most int) (refusal string) {
-				for n := 0; n < most && refusal == ""; n++ {
+			fill := func(most int) string {
+				for range most {
 					id, answer := producer.large("trade", 16<<10)
-					if strings.HasPrefix(answer, "true") {
-						stored[id] = true
-					} else {
-						refusal = answer
+					if !strings.HasPrefix(answer, "true") {
+						return answer
+					}
+					stored[id] = true
+					if free, size, err := s.journal.(*mmap.Journal).Space(); err != nil || free < min(int64(c.Limits.DiskLow), size/20) {
+						held(t, s)
 					}
 				}
-				return refusal
+				return ""
 			}
 			refusal := fill(10_000)
 			eventually(t, 10*time.Second, func() string { // the disk may be full before the guard looks again
@@ -109,6 +113,17 @@ func TestFullDisk(t *testing.T) {
 			}
 		})
 	}
+}
+
+// held waits until the guard has seen that little is free: it looks ten times a second, and the test is fast.
+func held(t *testing.T, s *Server) {
+	t.Helper()
+	eventually(t, 10*time.Second, func() string {
+		if sight := s.guard.Newest(); sight.Held != guard.Disk {
+			return fmt.Sprintf("publishes are not refused: %+v", sight)
+		}
+		return ""
+	})
 }
 
 // large publishes one message of the size and returns its id and the answer.
