@@ -150,8 +150,9 @@ func get(t testing.TB, p *Page, path string) (int, string) {
 	t.Helper()
 	w := httptest.NewRecorder()
 	p.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, path, nil))
-	if !strings.HasPrefix(w.Header().Get("Content-Security-Policy"), "default-src 'none';") {
-		t.Errorf("%s has the policy %q", path, w.Header().Get("Content-Security-Policy"))
+	policy := w.Header().Get("Content-Security-Policy")
+	if !strings.HasPrefix(policy, "default-src 'none';") || strings.Contains(policy, "unsafe") || strings.Contains(policy, "*") {
+		t.Errorf("%s has the policy %q", path, policy)
 	}
 	return w.Code, w.Body.String()
 }

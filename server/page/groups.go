@@ -69,18 +69,21 @@ func (g *groupRow) condition() (state, level string) {
 
 // Why says in a sentence what its state means, and what to do.
 func (g *groupRow) Why() string {
-	backlog := plural(g.Unsettled, "message")
+	backlog := plural(g.Unsettled, "message") + " wait"
+	if g.Unsettled == 1 {
+		backlog += "s"
+	}
 	switch g.State {
 	case "not bound":
 		return "Its bindings are gone: it gets nothing. Its place is kept."
 	case "failing":
 		return "Everything that is delivered to it fails: only a probe is sent now and then. Look into its log. It goes on by itself with the first success."
 	case "paused":
-		return fmt.Sprintf("An operator has paused it, and %s wait.", backlog)
+		return fmt.Sprintf("An operator has paused it, and %s.", backlog)
 	case "away":
 		return g.whyAway(backlog)
 	case "behind":
-		return fmt.Sprintf("Its oldest message waits for %s, and %s wait in all: its consumers are slow, refuse messages, or are too few.", span(g.age()), backlog)
+		return fmt.Sprintf("Its oldest message waits for %s, and %s in all: its consumers are slow, refuse messages, or are too few.", span(g.age()), backlog)
 	case "dead letters":
 		return plural(g.Dead, "message") + " could not be delivered to it, and can be requeued or discarded."
 	}
@@ -94,10 +97,10 @@ func (g *groupRow) whyAway(backlog string) string {
 	case g.Unsettled == 0:
 		return "Nobody of it is connected, and nothing waits for it."
 	case g.OfflineMs == 0:
-		return fmt.Sprintf("Nobody of it is connected, and %s wait. Start its consumers.", backlog)
+		return fmt.Sprintf("Nobody of it is connected, and %s. Start its consumers.", backlog)
 	}
 	since := time.UnixMilli(g.OfflineMs).UTC().Format(time.DateTime)
-	return fmt.Sprintf("Nobody of it is connected since %s UTC, and %s wait. Start its consumers.", since, backlog)
+	return fmt.Sprintf("Nobody of it is connected since %s UTC, and %s. Start its consumers.", since, backlog)
 }
 
 // groupStates are what the list can be narrowed to.

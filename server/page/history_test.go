@@ -61,17 +61,30 @@ func TestHistoryEnds(t *testing.T) {
 		at = at.Add(sampleEvery)
 		h.add(at, c)
 	}
-	next(counted(0, 0, 5))
-	for range points - 1 {
-		next(counted(0, 0, 0))
+	idle := func(samples int) {
+		for range samples {
+			next(counted(0, 0, 0))
+		}
 	}
+	next(counted(0, 0, 5))
+	idle(points / 2)
+	next(counted(0, 0, 3))
+	idle(points/2 - 2)
 	p := h.plot(subject{"trade", "s-books"})
 	if len(p.Backlog) != points || p.Backlog[0] != 5 || p.Backlog[1] != 0 {
 		t.Errorf("ten minutes: %d points, %v ...", len(p.Backlog), p.Backlog[:2])
 	}
-	next(counted(0, 0, 0))
-	if p = h.plot(subject{"trade", "s-books"}); len(p.Backlog) != points || slices.Max(p.Backlog) != 0 {
+	idle(1)
+	if p = h.plot(subject{"trade", "s-books"}); len(p.Backlog) != points || slices.Max(p.Backlog) != 3 {
 		t.Errorf("later: %d points, at most %v", len(p.Backlog), slices.Max(p.Backlog))
+	}
+	idle(points / 2)
+	if p = h.plot(subject{"trade", "s-books"}); slices.Max(p.Backlog) != 3 {
+		t.Errorf("just before it is gone: at most %v", slices.Max(p.Backlog))
+	}
+	idle(1)
+	if p = h.plot(subject{"trade", "s-books"}); slices.Max(p.Backlog) != 0 {
+		t.Errorf("at last: at most %v", slices.Max(p.Backlog))
 	}
 	if len(h.tracks) != 0 {
 		t.Errorf("%d lines are kept of what did not move", len(h.tracks))
