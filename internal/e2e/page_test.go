@@ -23,6 +23,7 @@ type tour struct {
 	Chromium    string `json:"chromium"`
 	Artifacts   string `json:"artifacts"` // for the screenshots
 	Transaction string `json:"transaction"`
+	Later       string `json:"later"` // a message that waits for its time
 	Away        string `json:"away"`    // a group that nobody of is connected
 	Refuses     string `json:"refuses"` // a group with dead letters
 }
@@ -153,6 +154,10 @@ func furnish(t *testing.T, zk string, o *tour, again chan<- struct{}) *client.Cl
 		if err := till.Publish(ctx, &client.Message{ID: client.NewID(), Topic: "trade", Type: "paid", Body: body, DeliverLimit: 1}); err != nil {
 			t.Fatal(err)
 		}
+	}
+	o.Later = client.NewID()
+	if err := till.Publish(ctx, &client.Message{ID: o.Later, Topic: "trade", Type: "renew", Body: []byte("17"), Delay: time.Hour}); err != nil {
+		t.Fatal(err)
 	}
 	o.Transaction = client.NewID()
 	prepared, err := till.Prepare(ctx, &client.Message{ID: o.Transaction, Topic: "trade", Type: "paid", Body: []byte("17")})

@@ -27,6 +27,7 @@ type fake struct {
 	groups   operate.Groups
 	tx       operate.Transactions
 	one      operate.Transaction
+	delays   operate.Delays
 	letters  operate.Letters
 	story    operate.Story
 	brokers  operate.Brokers
@@ -64,6 +65,15 @@ func (f *fake) Transaction(context.Context, kite.MessageID) (operate.Transaction
 func (f *fake) Decide(_ context.Context, id kite.MessageID, d admin.Decision, n kite.Note) (operate.Transaction, error) {
 	f.orders = append(f.orders, fmt.Sprintf("%s %s %s: %s", d, id, n.By, n.Reason))
 	return f.one, f.err
+}
+
+func (f *fake) Delayed(context.Context, operate.Filter) (operate.Delays, error) {
+	return f.delays, f.err
+}
+
+func (f *fake) Cancel(_ context.Context, id kite.MessageID, n kite.Note) (operate.Postponed, error) {
+	f.orders = append(f.orders, fmt.Sprintf("cancel %s %s: %s", id, n.By, n.Reason))
+	return operate.Postponed{}, f.err
 }
 
 func (f *fake) Groups(context.Context, operate.Filter) (operate.Groups, error) {
@@ -123,6 +133,7 @@ func small() *fake {
 			Transactions: []operate.Transaction{{ID: testID, Topic: "trade", Group: "p-till", State: operate.Parked, PreparedMs: now - 1000}},
 			Open:         1, Parked: 1, OldestMs: now - 1000, Next: "5-x",
 		},
+		delays: operate.Delays{Delayed: []operate.Postponed{{ID: testID, Topic: "trade", Type: "paid", Group: "p-till", DueMs: now + 89*60_000 + 30_000}}, Next: "7", Waiting: 1},
 		letters: operate.Letters{Letters: []operate.Letter{
 			{N: 1, Topic: "trade", Group: "s-books", ID: testID, Type: "paid", Reason: "limit reached", Feedback: "no room", State: operate.Dead, DiedMs: now, Header: &operate.Header{Group: "p-till", Properties: map[string]string{"<k>": "<v>"}}, Body: []byte("<script>alert(1)</script>")},
 			{N: 2, Topic: "trade", Group: "s-books", ID: testID, Type: "paid", State: operate.Requeued, DiedMs: now, Body: []byte{0, 255, 1}},

@@ -2,6 +2,7 @@ package page
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -15,6 +16,7 @@ type messageSheet struct {
 	Picture picture
 	Shown   []told
 	More    int  // events that are not shown
+	Waits   bool // for its time
 	Decide  bool // it is undecided
 	Parked  bool
 }
@@ -57,6 +59,10 @@ func (p *Page) message(r *http.Request) (sheet, error) {
 	now := time.Now()
 	m := messageSheet{Story: story, Picture: draw(story.Events, now)}
 	m.list(story.Events, now.UnixMilli())
+	told := func(what string) bool {
+		return slices.ContainsFunc(story.Events, func(e operate.Event) bool { return e.What == what })
+	}
+	m.Waits = story.Seq == 0 && told(operate.Delayed) && !told(operate.Cancelled)
 	// Most messages never were a transaction, and that is no error here.
 	if t, err := p.broker.Transaction(r.Context(), id); err == nil {
 		m.Parked = t.State == operate.Parked

@@ -58,6 +58,22 @@ func (p *Page) decide(r *http.Request) (string, error) {
 	return path("messages", id), err
 }
 
+func (p *Page) cancel(r *http.Request) (string, error) {
+	id, err := messageID(r)
+	if err != nil {
+		return "", err
+	}
+	if order := r.PathValue("order"); order != "cancel" {
+		return "", kite.Errorf(kite.NotServed, "order %.64q: give cancel", order)
+	}
+	n, err := note(r, true)
+	if err != nil {
+		return "", err
+	}
+	_, err = p.broker.Cancel(r.Context(), id, n)
+	return path("messages", id), err
+}
+
 func (p *Page) direct(r *http.Request) (string, error) {
 	topic, group, err := topicAndGroup(r)
 	if err != nil {

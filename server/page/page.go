@@ -29,6 +29,7 @@ type Broker interface {
 	Counters(ctx context.Context) (admin.Counters, error)
 	admin.Teller
 	admin.Transactor
+	admin.Timekeeper
 	admin.Director
 	admin.Undertaker
 	// Brokers returns this broker first and then those that serve its topics, too, by what the registry says.
@@ -94,12 +95,14 @@ func (p *Page) routes() *http.ServeMux {
 	show("/groups", "groups", p.groups)
 	show("/groups/{topic}/{group}", "group", p.group)
 	show("/transactions", "transactions", p.transactions)
+	show("/delayed", "delayed", p.delayed)
 	show("/deadletters", "graves", p.graves)
 	show("/deadletters/{topic}/{group}", "letters", p.letters)
 	show("/deadletters/{topic}/{group}/{n}", "letter", p.letter)
 	show("/messages/{id}", "message", p.message)
 	mux.HandleFunc("GET "+Root+"/messages", find)
 	mux.HandleFunc("POST "+Root+"/transactions/{id}/{order}", p.order(p.decide))
+	mux.HandleFunc("POST "+Root+"/delayed/{id}/{order}", p.order(p.cancel))
 	mux.HandleFunc("POST "+Root+"/groups/{topic}/{group}/{order}", p.order(p.direct))
 	mux.HandleFunc("POST "+Root+"/deadletters/{topic}/{group}/{n}/{order}", p.order(p.dispose))
 	mux.HandleFunc(Root+"/", func(w http.ResponseWriter, r *http.Request) {
