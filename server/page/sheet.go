@@ -2,6 +2,7 @@ package page
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"embed"
 	"html/template"
@@ -91,8 +92,8 @@ func (p *Page) show(w http.ResponseWriter, r *http.Request, name string, work fu
 // fail answers with a page that says what went wrong.
 func (p *Page) fail(w http.ResponseWriter, r *http.Request, status int, text string) {
 	back := Root + "/"
-	if r.Method != http.MethodGet {
-		back = r.Header.Get("Referer")
+	if r.Method != http.MethodGet { // where the form was
+		back = cmp.Or(r.Header.Get("Referer"), back)
 	}
 	p.write(w, status, "failure", sheet{
 		Title: http.StatusText(status), Reasons: p.reasons(),
