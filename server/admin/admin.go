@@ -35,7 +35,7 @@ func Listen(addr string, broker Broker, operator Operator, log *slog.Logger) (*S
 	log = log.With("component", "admin")
 	s := &Server{listener: l, sampler: newSampler(broker, log)}
 	s.http = &http.Server{
-		Handler: s.routes(broker, &desk{operator}), ReadHeaderTimeout: 5 * time.Second, MaxHeaderBytes: 64 << 10,
+		Handler: ownHost(s.routes(broker, &desk{operator})), ReadHeaderTimeout: 5 * time.Second, MaxHeaderBytes: 64 << 10,
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
 	return s, nil
