@@ -118,7 +118,7 @@ func (s *Scheduler) note(minute int64, place kite.Seq) {
 
 // Run commits what comes due until ctx ends.
 func (s *Scheduler) Run(ctx context.Context) error {
-	timer := time.NewTimer(0)
+	timer := time.NewTimer(s.pass())
 	defer timer.Stop()
 	for {
 		select {

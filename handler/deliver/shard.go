@@ -138,10 +138,11 @@ const sweepEvery = time.Minute
 const probeEvery = 100
 
 func (s *shard) run(ctx context.Context) {
-	timer := time.NewTimer(0)
+	timer := time.NewTimer(sweepEvery)
 	defer timer.Stop()
-	for {
-		if len(s.ready)+len(s.freed) == 0 {
+	for wait := time.Duration(0); ; wait = time.Duration(s.nextDue()-s.nowMs) * time.Millisecond {
+		if len(s.ready)+len(s.freed) == 0 && wait > 0 {
+			timer.Reset(wait)
 			select {
 			case <-ctx.Done():
 			case <-s.wake:
@@ -154,7 +155,6 @@ func (s *shard) run(ctx context.Context) {
 			s.save()
 			return
 		}
-		timer.Reset(time.Duration(s.nextDue()-s.nowMs) * time.Millisecond)
 	}
 }
 

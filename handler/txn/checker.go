@@ -186,7 +186,7 @@ func (c *Checker) signal() {
 
 // Run asks until ctx ends.
 func (c *Checker) Run(ctx context.Context) error {
-	timer := time.NewTimer(0)
+	timer := time.NewTimer(c.pass())
 	defer timer.Stop()
 	for {
 		select {

@@ -71,7 +71,7 @@ func TestHangup(t *testing.T) {
 	expect(`why=SIGHUP`, `msg="configuration changed" key=lane.retention was=1h now=3h`, `needs a restart" key=lane.dedupe_window is=10m wanted=1m`)
 	write("in_flight = 1000\n")
 	expect(`kiteq.toml has changed"`, `in_flight 1000: use 1 to 90`)
-	write(config + "in_flight = 5\n")
+	write("in_flight = 5\n" + config)
 	expect(`key=in_flight was=32 now=5`)
 	if code := b.Stop(syscall.SIGTERM); code != 0 {
 		t.Errorf("exit code %d\n%s", code, b.log.tail(20))
