@@ -40,6 +40,11 @@ func (s *Server) snapshot(ctx context.Context) (metrics.Snapshot, error) {
 		Connections: network.Connections, ConnectionsMax: live.Network.MaxConnections,
 		ConnectionsRefused: network.Refused, Handshakes: network.Handshakes,
 		Reads: network.Reads, ReadBytes: network.ReadBytes, Writes: network.Writes, WriteBytes: network.WriteBytes,
+		PartialBytes: network.Partial,
+	}
+	if s.gate != nil {
+		keys := s.gate.Stats()
+		m.KeysRefused, m.KeysHeld, m.KeysWaiting = keys.Refused, keys.Waiting+keys.Busy, int64(keys.Queue)
 	}
 	s.directory.Groups(func(group string, members []*session.Session) { m.Members[group] = len(members) })
 	for _, topic := range *s.topics.Load() {

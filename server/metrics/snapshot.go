@@ -51,6 +51,9 @@ type Snapshot struct {
 	Connections, ConnectionsMax          int
 	ConnectionsRefused, Handshakes       int64 // counts: over a bound, and of TLS that failed
 	Reads, ReadBytes, Writes, WriteBytes int64 // counts
+	// PartialBytes are of frames that are not whole. KeysRefused and KeysHeld are counts of keys that were wrong and
+	// that were not looked at; KeysWaiting wait for it.
+	PartialBytes, KeysRefused, KeysHeld, KeysWaiting int64
 }
 
 // Topic is a served topic.

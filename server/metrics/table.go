@@ -63,6 +63,11 @@ var singles = []row[Snapshot]{
 	{"kiteq_network_read_bytes_total", count, "Bytes read from sockets.", func(s, _ *Snapshot) float64 { return float64(s.ReadBytes) }},
 	{"kiteq_network_writes_total", count, "Writes to sockets, of any number of frames.", func(s, _ *Snapshot) float64 { return float64(s.Writes) }},
 	{"kiteq_network_write_bytes_total", count, "Bytes written to sockets.", func(s, _ *Snapshot) float64 { return float64(s.WriteBytes) }},
+
+	{"kiteq_network_partial_bytes", gauge, "Bytes of frames that are not whole, bounded by network.inbound_bytes.", func(s, _ *Snapshot) float64 { return float64(s.PartialBytes) }},
+	{"kiteq_keys_refused_total", count, "Keys of groups and operators that were wrong.", func(s, _ *Snapshot) float64 { return float64(s.KeysRefused) }},
+	{"kiteq_keys_held_total", count, "Keys that were not looked at: their address has to wait, or too many do.", func(s, _ *Snapshot) float64 { return float64(s.KeysHeld) }},
+	{"kiteq_keys_waiting", gauge, "Keys that wait to be looked at.", func(s, _ *Snapshot) float64 { return float64(s.KeysWaiting) }},
 }
 
 // ofTopics have the label topic.
