@@ -46,6 +46,12 @@ func (s *Server) snapshot(ctx context.Context) (metrics.Snapshot, error) {
 		keys := s.gate.Stats()
 		m.KeysRefused, m.KeysHeld, m.KeysWaiting = keys.Refused, keys.Waiting+keys.Busy, int64(keys.Queue)
 	}
+	if s.gate != nil {
+		k := s.gate.Stats()
+		m.Keys = map[string]int64{
+			"granted": k.Granted, "remembered": k.Remembered, "refused": k.Refused, "waiting": k.Waiting, "busy": k.Busy,
+		}
+	}
 	s.directory.Groups(func(group string, members []*session.Session) { m.Members[group] = len(members) })
 	for _, topic := range *s.topics.Load() {
 		m.Topics = append(m.Topics, metrics.Topic{Name: topic, Received: publishes.Received[topic], Stored: s.ever(topic)})

@@ -9,6 +9,9 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/crypto/bcrypt"
+
+	"github.com/kiteq/kiteq/handler/access"
 	"github.com/kiteq/kiteq/internal/kite"
 	"github.com/kiteq/kiteq/internal/protocol"
 )
@@ -87,4 +90,24 @@ func TestMetrics(t *testing.T) {
 	if strings.Contains(scrape(t, s), producer.conn.LocalAddr().String()) {
 		t.Error("an address is in a label")
 	}
+}
+
+// TestMetricsOfKeys counts a group that shows no key where one is asked for.
+func TestMetricsOfKeys(t *testing.T) {
+	t.Parallel()
+	c := testConfig()
+	hash, err := bcrypt.GenerateFromPassword([]byte("key"), bcrypt.MinCost)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Auth.File = "rules.toml"
+	c.Rules = access.Rules{Groups: map[string]access.Group{"p-test": {Keys: []string{string(hash)}}}}
+	s, _ := start(t, c, Control{})
+	connect(t, s, "p-test") // its answer is that it may not
+	eventually(t, 10*time.Second, func() string {
+		if text := scrape(t, s); !regexp.MustCompile(`(?m)^kiteq_access_keys_total\{outcome="refused"\} 1$`).MatchString(text) {
+			return text
+		}
+		return ""
+	})
 }

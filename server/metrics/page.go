@@ -76,6 +76,9 @@ func (s sheet) Collect(out chan<- prometheus.Metric) {
 	for why, n := range s.Refused {
 		one(refused, count, float64(n), why)
 	}
+	for outcome, n := range s.Keys {
+		one(keys, count, float64(n), outcome)
+	}
 	for group, n := range s.Members {
 		one(members, gauge, float64(n), strings.ToValidUTF8(group, "?"))
 	}

@@ -26,7 +26,7 @@ func full() Snapshot {
 	t.Observe(2*time.Minute, 1)
 	at := time.UnixMilli(10_000)
 	return Snapshot{
-		Version: "v1", At: at, Ready: true, Accepted: 9, Refused: map[string]int64{"busy": 2}, Acked: t.Read(),
+		Version: "v1", At: at, Ready: true, Accepted: 9, Refused: map[string]int64{"busy": 2}, Keys: map[string]int64{"refused": 4}, Acked: t.Read(),
 		Topics:  []Topic{{Name: "fee", Received: 1, Stored: 2}, {Name: "trade", Received: 3, Stored: 4}},
 		Members: map[string]int{"s-a": 1, "s-b": 2},
 		Flows: []Flow{
@@ -67,7 +67,7 @@ func TestPage(t *testing.T) {
 	}
 	expectLines(t, text,
 		`kiteq_build_info{version="v1"} 1`, `kiteq_broker_ready 1`, `kiteq_registry_ready 0`, `kiteq_metrics_names_without_series 0`,
-		`kiteq_publish_refused_total{reason="busy"} 2`, `kiteq_publish_received_total{topic="trade"} 3`, `kiteq_group_members{group="s-b"} 2`,
+		`kiteq_publish_refused_total{reason="busy"} 2`, `kiteq_access_keys_total{outcome="refused"} 4`, `kiteq_publish_received_total{topic="trade"} 3`, `kiteq_group_members{group="s-b"} 2`,
 		`kiteq_deliver_attempts_total{group="s-a",topic="trade"} 5`, `kiteq_deliver_oldest_unsettled_seconds{group="s-b",topic="trade"} 7`,
 		`kiteq_deliver_offline_seconds{group="s-a",topic="trade"} 0`, `kiteq_deliver_offline_seconds{group="s-b",topic="trade"} 1`,
 		`kiteq_deliver_paused{group="s-b",topic="trade"} 1`, `kiteq_tx_oldest_seconds 2`, `kiteq_lane_busy_seconds_total 1.5`,

@@ -48,6 +48,9 @@ type Snapshot struct {
 	DiskFree, DiskLow, Memory, MemoryHigh int64
 	Held                                  bool
 
+	// Keys counts the keys and tokens that were shown, by what came of it; nil without rules.
+	Keys map[string]int64
+
 	Connections, ConnectionsMax          int
 	ConnectionsRefused, Handshakes       int64 // counts: over a bound, and of TLS that failed
 	Reads, ReadBytes, Writes, WriteBytes int64 // counts

@@ -112,6 +112,7 @@ const (
 	withoutSeries = "kiteq_metrics_names_without_series"
 	refused       = "kiteq_publish_refused_total"
 	members       = "kiteq_group_members"
+	keys          = "kiteq_access_keys_total"
 )
 
 // descs has for each name what the library wants to know of it. Making them costs more than an answer.
@@ -123,6 +124,7 @@ func newDescs() descs {
 	add(buildInfo, "1, with the broker's version.", "version")
 	add(withoutSeries, "Topics, groups and pairs of both that are added up as "+Other+".")
 	add(refused, "Publishes that were answered false, by reason.", "reason")
+	add(keys, "Keys and tokens that were shown, by what came of it.", "outcome")
 	add(members, "Connected clients of the group, consumers or producers.", "group")
 	for _, r := range singles {
 		add(r.name, r.help)
