@@ -23,7 +23,7 @@ type tour struct {
 	Chromium    string `json:"chromium"`
 	Artifacts   string `json:"artifacts"` // for the screenshots
 	Transaction string `json:"transaction"`
-	Later       string `json:"later"` // a message that waits for its time
+	Later       string `json:"later"`   // a message that waits for its time
 	Away        string `json:"away"`    // a group that nobody of is connected
 	Refuses     string `json:"refuses"` // a group with dead letters
 }
