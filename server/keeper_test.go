@@ -20,6 +20,7 @@ type shelf struct {
 	mu   sync.Mutex
 	held []store.Held
 	away error
+	slow time.Duration // how long the next look takes
 }
 
 type shelved struct {
@@ -31,6 +32,11 @@ func (j shelved) Held() store.Held { return j.held }
 func (j shelved) Abandon()         {}
 
 func (s *shelf) Held(owner string) (all []store.Held, err error) {
+	s.mu.Lock()
+	slow := s.slow
+	s.slow = 0
+	s.mu.Unlock()
+	time.Sleep(slow)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, h := range s.held {
@@ -269,6 +275,26 @@ func TestNoTakeover(t *testing.T) {
 		c.wants("when this broker could see nothing for long", map[string][]uint32{})
 		time.Sleep(patience)
 		c.wants("takeover_after later", map[string][]uint32{"a": {1}})
+	})
+}
+
+// TestStoodStill: a broker that could do nothing for long does not trust what it knew before.
+func TestStoodStill(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t)
+		if _, err := c.Create("b"); err != nil {
+			t.Fatal(err)
+		}
+		c.set("a")
+		c.run("a")
+		time.Sleep(patience / 2) // b is missed
+		c.shelf.mu.Lock()
+		c.slow = 10 * patience
+		c.shelf.mu.Unlock()
+		time.Sleep(2 * time.Second)
+		c.set("a", "b") // which a hears of only when it goes on
+		time.Sleep(20 * patience)
+		c.wants("after it stood still", map[string][]uint32{})
 	})
 }
 
