@@ -338,7 +338,7 @@ do_test() {
   # Ten million messages are too many for the race detector, which skips them above.
   go_test -v -count=1 -timeout 5m -run='^TestBacklogCostsNoMemory$' ./server
   # Twenty times two of three brokers, under a load that the race detector would slow down to nothing.
-  KITEQ_TAKEOVERS=20 KITEQ_TAKEOVER_MESSAGES=20000 go_test -v -count=1 -timeout 10m -run='^TestTakeoverLoop$' ./internal/e2e
+  KITEQ_TAKEOVER_CLUSTERS=4 KITEQ_TAKEOVERS=5 KITEQ_TAKEOVER_MESSAGES=20000 go_test -v -count=1 -timeout 10m -run='^TestTakeoverLoop$' ./internal/e2e
 }
 
 do_race() {

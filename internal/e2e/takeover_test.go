@@ -23,6 +23,8 @@ const (
 	// takeoversEnv says how many times TestTakeoverLoop kills two of three brokers, and of how many messages.
 	takeoversEnv = "KITEQ_TAKEOVERS"
 	messagesEnv  = "KITEQ_TAKEOVER_MESSAGES"
+	// clustersEnv says how many clusters do so at the same time.
+	clustersEnv = "KITEQ_TAKEOVER_CLUSTERS"
 )
 
 // mysqlURL returns the -db of a database of the test's own, but for the name of the broker.
@@ -122,7 +124,15 @@ func takeoverPlan(n int) entry {
 // order of keys. The two come back and have their journals again. All that several times, with other moments.
 func TestTakeoverLoop(t *testing.T) {
 	t.Parallel()
-	rounds, messages := fromEnv(takeoversEnv, 2), fromEnv(messagesEnv, 2000)
+	for n := range fromEnv(clustersEnv, 1) {
+		t.Run(strconv.Itoa(n), func(t *testing.T) {
+			t.Parallel()
+			takeoverLoop(t, fromEnv(takeoversEnv, 2), fromEnv(messagesEnv, 2000))
+		})
+	}
+}
+
+func takeoverLoop(t *testing.T, rounds, messages int) {
 	seed := rand.Uint64()
 	t.Logf("%d rounds of %d messages, seed %d", rounds, messages, seed)
 	random := rand.New(rand.NewPCG(seed, 0))
