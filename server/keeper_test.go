@@ -36,7 +36,9 @@ func (s *shelf) Held(owner string) (all []store.Held, err error) {
 	slow := s.slow
 	s.slow = 0
 	s.mu.Unlock()
-	time.Sleep(slow)
+	if slow > 0 {
+		<-time.After(slow)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, h := range s.held {
