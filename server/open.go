@@ -167,7 +167,7 @@ func (s *Server) host(ctx context.Context, journal store.SharedJournal) error {
 		return errors.Join(err, journal.Close())
 	}
 	log := s.log.With("journal", journal.Held().Journal)
-	guest, err := assembled(c, Control{Reload: func() (conf.Config, error) {
+	guest, err := newBroker(c, Control{Reload: func() (conf.Config, error) {
 		c := c
 		c.Topics, c.Rules = *s.topics.Load(), s.rules()
 		return c, nil

@@ -119,11 +119,11 @@ func New(c conf.Config, control Control, log *slog.Logger) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	return assembled(c, control, address, journal, keeper, log)
+	return newBroker(c, control, address, journal, keeper, log)
 }
 
-// assembled makes a broker of the journal and the keeper, if any, which it owns from now on: also after an error.
-func assembled(c conf.Config, control Control, address string, journal store.Journal, keeper *keeper, log *slog.Logger) (_ *Server, err error) {
+// newBroker makes a broker of the journal and the keeper, if any, which it owns from now on: also after an error.
+func newBroker(c conf.Config, control Control, address string, journal store.Journal, keeper *keeper, log *slog.Logger) (_ *Server, err error) {
 	s := &Server{
 		config: c, control: control, log: log, madeMs: kite.UnixMs(time.Now()), exchange: &exchange.Exchange{},
 		advertised: address, journal: journal, keeper: keeper,
